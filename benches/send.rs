@@ -171,8 +171,8 @@ fn start_the_stub() -> (Stub, SocketAddr) {
     let mut child =
         command.env(STUB, "1").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("the stub starts");
     let mut line = String::new();
-    let told = child.stdout.take().map(BufReader::new).and_then(|mut out| out.read_line(&mut line).ok());
-    told.expect("the stub tells where it is");
+    let read = child.stdout.take().map(BufReader::new).and_then(|mut out| out.read_line(&mut line).ok());
+    read.expect("the stub prints its address");
     (Stub(child), line.trim().parse().expect("an address"))
 }
 

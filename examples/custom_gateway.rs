@@ -1,9 +1,8 @@
-//! A gateway that this crate does not know, written in one file: copy it, and change what is your supplier's.
+//! An adapter for another gateway, in one file: copy it, and change what differs for your supplier.
 //!
-//! "Severn" is invented, a UK supplier of text messages. It takes JSON under a bearer token, signs its webhooks with
-//! HMAC-SHA256 of the body, and posts what residents write and how far messages have got. The adapter stands above the
-//! line; in `mod recorded` stand what was recorded of Severn, and the conformance suite, which says when it is right:
-//! `cargo test --example custom_gateway --all-features`.
+//! "Severn" is a fictitious UK supplier of text messages. It accepts JSON with a bearer token, signs its webhooks with
+//! HMAC-SHA256 of the body, and posts inbound messages and delivery states. The adapter comes first; `mod recorded` has
+//! the recorded exchanges and the conformance suite: `cargo test --example custom_gateway --all-features`.
 
 use std::sync::Arc;
 
@@ -24,23 +23,23 @@ use civic_messaging::{
 use http::header::{AUTHORIZATION, HeaderMap, HeaderName};
 use serde::Deserialize;
 
-/// The settings, as a council writes them in its file.
+/// The settings of a channel, as in the council's configuration file.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
     /// The token of the API.
     pub api_token: Secret,
-    /// The number that messages come from.
+    /// The sender's phone number.
     pub sender: String,
-    /// What signs webhooks: one secret, or several while it changes.
+    /// The secrets that sign webhooks: several during a rotation.
     #[serde(default, deserialize_with = "webhook::secrets")]
     pub webhook_secrets: Vec<SigningSecret>,
-    /// Where the API is: for tests.
+    /// The base URL of the API, for tests.
     #[serde(default)]
     pub base_url: Option<BaseUrl>,
 }
 
-/// A sender of text messages at Severn.
+/// A channel for text messages through Severn.
 #[derive(Debug)]
 pub struct Severn {
     info: Info,
@@ -51,7 +50,7 @@ pub struct Severn {
 }
 
 impl Severn {
-    /// A sender, in this context.
+    /// Creates the channel.
     pub fn sms_with(config: Config, context: &Context) -> Result<Self> {
         let base = config.base_url.map_or_else(|| "https://api.severn.example".parse(), Ok)?;
         let info = Info::new("severn", Medium::Sms, config.sender).with_capability(|can| {
@@ -72,7 +71,7 @@ impl Severn {
     }
 }
 
-/// What the registry calls: `Registry::standard().with("severn", connect)`.
+/// The constructor for the registry: `Registry::standard().register("severn", connect)`.
 pub fn connect(settings: &Settings, context: &Context) -> Result<Arc<dyn Channel>> {
     Ok(Arc::new(Severn::sms_with(settings.read()?, context)?))
 }
@@ -84,31 +83,31 @@ impl Channel for Severn {
     }
 
     async fn send(&self, message: &Message) -> Result<Accepted> {
-        let message = self.info.prepare(message, self.context.clock.now())?; // limits, before the network
+        let message = self.info.prepare(message, self.context.clock.now())?; // checks limits before the network
         let Content::Text(text) = &message.content else { return Err(Error::unsupported("Severn sends text")) };
         let (from, to) = (self.info.account.as_str(), message.to.expose());
         let body = serde_json::json!({ "from": from, "to": to, "text": text, "reference": message.key });
         let headers = HeaderMap::from_iter([(AUTHORIZATION, bearer(&self.api_token)?)]);
         let answer = self.endpoint.send(self.endpoint.json("/v1/messages", headers, &body)?).await?;
-        answer.accepted([answer.json::<Taken>()?.id])
+        answer.accepted([answer.json::<SendResponse>()?.id])
     }
 
     async fn receive(&self, request: &webhook::Request) -> Result<Received> {
-        // Nothing of it can be read before the scheme accepts it.
+        // The body can be read only after the scheme verified it.
         adapter::receive(request, &self.info, Some(&self.scheme), "webhook_secrets", |webhook, events| {
             let json = Json::new(webhook.body());
             let hook: Hook<'_> = json.read().unwrap_or_default();
-            // What names another account, or none, is counted as discarded.
+            // An event of another account, or of none, is discarded.
             let Some(owner) = events.owner(hook.number.as_deref(), 1) else { return };
             let at = hook.at.as_deref().and_then(|at| at.parse().ok());
-            // The whole body, because it is one event: of a batch, each part's piece alone.
+            // The body is one event. In a batch, each event keeps its own piece only.
             let envelope = events.envelope(&owner, Raw::new(webhook.body().clone()), at);
             events.push(hook.event(envelope));
         })
     }
 }
 
-/// What Severn's codes mean, from its page of errors.
+/// Severn's error codes, from its documentation.
 const ERRORS: &[(&str, ErrorClass)] = &[
     ("BARRED", ErrorClass::new(ErrorKind::OptedOut)),
     ("BUSY", ErrorClass::new(ErrorKind::RateLimited).retry(None).not_accepted()),
@@ -117,22 +116,22 @@ const ERRORS: &[(&str, ErrorClass)] = &[
 ];
 
 fn vendor_error(answer: &Answer) -> VendorError<'_> {
-    let refused = serde_json::from_slice::<Refused>(&answer.body);
-    refused.map_or_else(|_| VendorError::default(), |refused| VendorError::new(refused.code))
+    let error = serde_json::from_slice::<ErrorResponse>(&answer.body);
+    error.map_or_else(|_| VendorError::default(), |error| VendorError::new(error.code))
 }
 
 #[derive(Deserialize)]
-struct Taken {
+struct SendResponse {
     id: String,
 }
 
 #[derive(Deserialize)]
-struct Refused {
+struct ErrorResponse {
     code: String,
 }
 
 lenient! {
-    /// A text from a resident, or how far a message of ours has got. Any field may be missing or of another type.
+    /// An inbound message or a delivery state. Any field may be missing or malformed.
     struct Hook<'a> {
         id: Text<'a>,
         number: Text<'a>,
@@ -160,12 +159,12 @@ impl Hook<'_> {
                 };
                 Delivery::new(envelope, id, state, status).with_key(self.reference.to_text()).into()
             }
-            _ => Unrecognised::new(envelope, "webhook").into(), // kept whole, and answered 200
+            _ => Unrecognised::new(envelope, "webhook").into(), // kept as raw data, and answered 200
         }
     }
 }
 
-// ---- In a crate of your own the inside of this is tests/conformance.rs, with the name of your crate for `super`. --------
+// ---- In your own crate, move the content of this module to tests/conformance.rs, with your crate in place of `super`. ----
 
 #[allow(unreachable_pub)]
 mod recorded {
@@ -244,7 +243,7 @@ mod recorded {
     civic_messaging::conformance_tests!(Recorded);
 }
 
-// ---- And this you do not need. -------------------------------------------------------------------------------------------
+// ---- Runs the suite without a test harness; your crate does not need it. -------------------------------------------------
 
 #[tokio::main]
 async fn main() {

@@ -1,8 +1,8 @@
-//! A small enquiries desk: residents write by SMS, the desk answers each. The service is killed in the middle of it and
-//! started again, and the gateway brings everything twice: nothing is lost, and nobody is answered twice.
+//! A small enquiries desk: residents write by SMS, and the desk answers each. The service is killed halfway and restarted,
+//! and the gateway delivers every webhook twice: no message is lost, and no resident is answered twice.
 //!
-//! Run it with `cargo run --example desk --all-features`. The gateway is a double of GOV.UK Notify on loopback; the service
-//! is a process of its own, with its store in a file and its webhooks behind axum.
+//! Run it with `cargo run --example desk --all-features`. The gateway is a fake GOV.UK Notify on loopback; the service is a
+//! separate process with a SQLite store and webhooks behind axum.
 
 use std::error::Error;
 use std::io::{BufRead, BufReader};
@@ -14,7 +14,7 @@ use std::time::Duration;
 use axum::extract::{Path, Request, State};
 use axum::response::Response;
 use axum::{Router, body, routing};
-use civic_messaging::switchboard::{Line, State as Stands, Store, Switchboard};
+use civic_messaging::switchboard::{Line, State as MessageState, Store, Switchboard};
 use civic_messaging::testing::{FakeGateway, Step};
 use civic_messaging::{Notify, notify, webhook};
 
@@ -31,34 +31,34 @@ async fn switchboard(database: &str, gateway: &str) -> civic_messaging::Result<S
     Switchboard::builder(Store::open(database).await?).line(enquiries).route("notify", ["enquiries"]).build()
 }
 
-/// The service, as it would run for years.
+/// The service.
 async fn serve(database: &str, gateway: &str) -> Result<(), Box<dyn Error>> {
     let switchboard = switchboard(database, gateway).await?;
     tokio::spawn(switchboard.clone().run(std::future::pending()));
-    let router = Router::new().route("/webhooks/{route}", routing::any(hook)).with_state(switchboard.clone());
+    let router = Router::new().route("/webhooks/{route}", routing::any(webhook)).with_state(switchboard.clone());
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
-    println!("at {}", listener.local_addr()?);
+    println!("listening on {}", listener.local_addr()?);
     tokio::spawn(async move { axum::serve(listener, router).await });
 
     let line = switchboard.line("enquiries")?;
     while let Some(event) = line.next().await? {
         if let Some(inbound) = event.answerable() {
-            let asked = inbound.text().unwrap_or("your message");
-            switchboard.reply("enquiries", inbound, format!("We are on it: {asked}")).await?;
+            let question = inbound.text().unwrap_or("your message");
+            switchboard.reply("enquiries", inbound, format!("We are on it: {question}")).await?;
         }
-        // Only now: had the service been killed before, the event would come again, and the reply be the same one.
+        // Acknowledge last: after a crash the event is redelivered, and the reply has the same idempotency key.
         event.ack().await?;
     }
     Ok(())
 }
 
-async fn hook(State(board): State<Switchboard>, Path(route): Path<String>, request: Request) -> Response {
+async fn webhook(State(switchboard): State<Switchboard>, Path(route): Path<String>, request: Request) -> Response {
     let (parts, body) = request.into_parts();
     let Ok(body) = body::to_bytes(body, webhook::BODY_MAX).await else {
         return http::Response::from(webhook::Response::status(http::StatusCode::PAYLOAD_TOO_LARGE)).map(Into::into);
     };
     let request = webhook::Request::new(http::Request::from_parts(parts, body));
-    http::Response::from(board.receive(&route, request).await).map(Into::into)
+    http::Response::from(switchboard.receive(&route, request).await).map(Into::into)
 }
 
 #[tokio::main]
@@ -66,26 +66,26 @@ async fn main() -> Result<(), Box<dyn Error>> {
     if let (Ok(database), Ok(gateway)) = (std::env::var(DATABASE), std::env::var(GATEWAY)) {
         return serve(&database, &gateway).await;
     }
-    let double = FakeGateway::start().await;
-    let taken = r#"{"id":"740e5834-3a29-46b4-9a6f-16142fde533a","content":{"body":"b","from_number":"GOVUK"}}"#;
-    double.always(Step::any().answers(201, taken));
+    let gateway = FakeGateway::start().await;
+    let accepted = r#"{"id":"740e5834-3a29-46b4-9a6f-16142fde533a","content":{"body":"b","from_number":"GOVUK"}}"#;
+    gateway.always(Step::any().answers(201, accepted));
     let file = std::env::temp_dir().join(format!("civic-desk-{}.db", std::process::id()));
     let database = format!("sqlite:{}", file.display());
 
     let client = client()?;
-    let (mut service, mut at) = start(&database, &double.base_url())?;
-    println!("Twelve residents write. The service is killed after the sixth, and started again.");
+    let (mut service, mut address) = start(&database, &gateway.base_url())?;
+    println!("Twelve residents write. The service is killed after the sixth, and restarted.");
     for n in 1..=12 {
         if n == 7 {
             service.kill()?;
             service.wait()?;
-            (service, at) = start(&database, &double.base_url())?;
+            (service, address) = start(&database, &gateway.base_url())?;
         }
-        // The gateway brings each twice, as gateways do.
+        // Gateways deliver webhooks at least once: send each twice.
         for _ in 0..2 {
             assert_eq!(
                 client
-                    .post(format!("http://{at}/webhooks/notify"))
+                    .post(format!("http://{address}/webhooks/notify"))
                     .bearer_auth(TOKEN)
                     .body(inbound(n))
                     .send()
@@ -95,10 +95,10 @@ async fn main() -> Result<(), Box<dyn Error>> {
             );
         }
     }
-    let board = switchboard(&database, &double.base_url()).await?;
+    let store = switchboard(&database, &gateway.base_url()).await?;
     let counts = loop {
-        let stats = board.stats().await?.line("enquiries").unwrap_or_default();
-        if stats.count(Stands::Accepted) + stats.count(Stands::Unknown) == 12 {
+        let stats = store.stats().await?.line("enquiries").unwrap_or_default();
+        if stats.count(MessageState::Accepted) + stats.count(MessageState::Unknown) == 12 {
             break stats.messages;
         }
         tokio::time::sleep(Duration::from_millis(20)).await;
@@ -107,30 +107,30 @@ async fn main() -> Result<(), Box<dyn Error>> {
     service.wait()?;
 
     for n in 1..=12 {
-        assert!(double.accepted(&format!("question {n}?")) <= 1, "resident {n} was answered twice");
+        assert!(gateway.accepted(&format!("question {n}?")) <= 1, "resident {n} was answered twice");
     }
-    println!("Every webhook was told 200. The replies in the store: {counts:?}.");
+    println!("Every webhook was answered 200. The replies in the store: {counts:?}.");
     println!(
-        "At the gateway: no reply twice. One that is unknown was on its way when the service was killed: the gateway"
+        "The gateway accepted no reply twice. An unknown one was being sent when the service was killed: a look-up"
     );
-    println!("is asked about it half a minute later, and it is never sent again blindly.");
-    drop(board);
+    println!("at the gateway resolves it half a minute later, and it is never resent blindly.");
+    drop(store);
     for end in ["", "-wal", "-shm", "-worker"] {
         _ = std::fs::remove_file(format!("{}{end}", file.display()));
     }
     Ok(())
 }
 
-/// Starts the service as a process of its own, and says where it listens.
+/// Starts the service in a separate process and returns its address.
 fn start(database: &str, gateway: &str) -> Result<(Child, SocketAddr), Box<dyn Error>> {
     let mut command = Command::new(std::env::current_exe()?);
     let mut child = command.env(DATABASE, database).env(GATEWAY, gateway).stdout(Stdio::piped()).spawn()?;
-    let lines = child.stdout.take().map(BufReader::new).ok_or("it has no output")?.lines();
-    let at = lines.map_while(Result::ok).find_map(|line| line.strip_prefix("at ")?.parse().ok());
-    Ok((child, at.ok_or("the service did not start")?))
+    let lines = child.stdout.take().map(BufReader::new).ok_or("the service has no stdout")?.lines();
+    let address = lines.map_while(Result::ok).find_map(|line| line.strip_prefix("listening on ")?.parse().ok());
+    Ok((child, address.ok_or("the service did not start")?))
 }
 
-/// A resident's message as Notify posts it.
+/// Returns a resident's message as Notify posts it.
 fn inbound(n: u32) -> String {
     format!(
         r#"{{"id":"9968018b-f64e-4d8a-b068-2815a1fa{n:04}","source_number":"4477009001{n:02}",
@@ -138,7 +138,7 @@ fn inbound(n: u32) -> String {
     )
 }
 
-/// A plain HTTP client, to play the gateway.
+/// Returns an HTTP client that posts webhooks as the gateway does.
 fn client() -> Result<reqwest::Client, Box<dyn Error>> {
     let ring = Arc::new(rustls::crypto::ring::default_provider());
     let tls = rustls::ClientConfig::builder_with_provider(ring).with_safe_default_protocol_versions()?;

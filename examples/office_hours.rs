@@ -1,7 +1,7 @@
-//! A resident writes on Sunday evening, on each medium: one auto-reply that says when the office opens, none for the
-//! two pictures that follow, and an answer by a person on Monday.
+//! Auto-replies out of hours: a resident writes on Sunday evening, on each medium, and gets one auto-reply with the next
+//! opening; the two pictures that follow get none, and a person answers on Monday.
 //!
-//! Run it with `cargo run --example office_hours`. It prints the story, and fails if it goes another way.
+//! Run it with `cargo run --example office_hours`. It prints each step, and fails if one differs.
 
 use std::time::Duration;
 
@@ -11,10 +11,10 @@ use civic_messaging::policy::auto_reply::{self, History, Language, OutOfHours};
 use civic_messaging::policy::hours::{self, Division, Hours};
 use civic_messaging::{Channel, ChannelExt, Mock, Result, Timestamp, webhook};
 
-const WORDS: &str = "Thank you for your message. We are closed now. We open again tomorrow at 9am. \
+const AUTO_REPLY: &str = "Thank you for your message. We are closed now. We open again tomorrow at 9am. \
                      In an emergency call 999.";
 
-/// The desk: what a service keeps of one resident, in place of a database.
+/// The state that a service keeps of one resident, in place of a database.
 struct Desk {
     out_of_hours: OutOfHours,
     history: History,
@@ -22,29 +22,29 @@ struct Desk {
 }
 
 impl Desk {
-    /// What happens with each webhook. Gives the auto-replies that were made.
-    async fn hear(&mut self, channel: &dyn Channel, request: &webhook::Request) -> Result<Vec<String>> {
+    /// Handles a webhook and returns the auto-replies sent.
+    async fn handle(&mut self, channel: &dyn Channel, request: &webhook::Request) -> Result<Vec<String>> {
         let received = channel.receive(request).await?;
-        // A real service would store `received.events` here, before anything else.
+        // A real service stores `received.events` here first.
         received.events.iter().for_each(|event| self.history.heard(event));
-        let mut made = Vec::new();
+        let mut sent = Vec::new();
         for inbound in received.answerable() {
             let now = self.clock.now();
             if let Some(reply) = self.out_of_hours.reply(inbound, &self.history, now)? {
-                self.history.auto_replied(now); // first: silence is better than two
+                self.history.auto_replied(now); // before the send: no reply is better than two
                 channel.reply(inbound, reply.text.clone()).await?;
-                made.push(reply.text);
+                sent.push(reply.text);
             }
         }
-        Ok(made)
+        Ok(sent)
     }
 }
 
 #[tokio::main]
 async fn main() -> Result<()> {
     let week = hours::Config::new("Mon-Fri 09:00-17:00").bank_holidays(Division::EnglandAndWales);
-    let words = auto_reply::Config::new("In an emergency call 999.").welsh("Mewn argyfwng ffoniwch 999.");
-    let out_of_hours = OutOfHours::new(Hours::new(&week)?, &words)?;
+    let texts = auto_reply::Config::new("In an emergency call 999.").welsh("Mewn argyfwng ffoniwch 999.");
+    let out_of_hours = OutOfHours::new(Hours::new(&week)?, &texts)?;
     let sunday: Timestamp = "2026-11-22T21:14:00Z".parse()?;
 
     for (medium, channel, resident) in [
@@ -61,33 +61,33 @@ async fn main() -> Result<()> {
 
         println!("{medium}, Sunday 21:14. A tree has fallen on Mill Lane.");
         let webhook = channel.arrives(resident, "A tree has fallen on Mill Lane.");
-        let made = desk.hear(&channel, &webhook).await?;
-        assert_eq!(made, [WORDS]);
-        println!("{medium}, by itself.    {}", made[0]);
+        let sent = desk.handle(&channel, &webhook).await?;
+        assert_eq!(sent, [AUTO_REPLY]);
+        println!("{medium}, auto-reply.   {}", sent[0]);
 
         for picture in ["the tree", "the lane"] {
             clock.advance(Duration::from_secs(60));
             let media = vec![channel.holds("image/jpeg", picture)];
             let webhook = channel.arrives_with(resident, InboundContent::Media { text: None, media });
-            assert!(desk.hear(&channel, &webhook).await?.is_empty());
-            println!("{medium}, Sunday.       (a picture of {picture}; nothing is said again)");
+            assert!(desk.handle(&channel, &webhook).await?.is_empty());
+            println!("{medium}, Sunday.       (a picture of {picture}; no second auto-reply)");
         }
 
         clock.advance("2026-11-23T09:12:00Z".parse::<Timestamp>()?.since(clock.now()));
         let webhook = channel.arrives(resident, "Is anybody coming?");
-        assert!(desk.hear(&channel, &webhook).await?.is_empty(), "the office is open");
-        let inbound = channel.receive(&webhook).await?.events[0].as_inbound().cloned().expect("it is a message");
+        assert!(desk.handle(&channel, &webhook).await?.is_empty(), "the office is open");
+        let inbound = channel.receive(&webhook).await?.events[0].as_inbound().cloned().expect("a message");
         channel.reply(&inbound, "Thank you for the pictures. A crew is on its way.").await?;
         desk.history.replied(clock.now());
         println!("{medium}, Monday 09:12. A crew is on its way.");
         assert_eq!(channel.sent().len(), 2);
-        channel.assert_sent(resident, WORDS);
+        channel.assert_sent(resident, AUTO_REPLY);
 
-        // Measured as a council reports it: by the hours in which somebody is there.
+        // Councils report response times in working time.
         let waited = desk.out_of_hours.hours().working_time(sunday, clock.now())?;
         assert_eq!(waited, Duration::from_secs(12 * 60));
         println!("{medium}: answered in {} minutes of working time\n", waited.as_secs() / 60);
     }
-    println!("one auto-reply on each medium: ok");
+    println!("one auto-reply on each medium");
     Ok(())
 }

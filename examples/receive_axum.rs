@@ -1,7 +1,7 @@
-//! The webhooks of every gateway in one axum server.
+//! Receives the webhooks of all gateways in one axum server.
 //!
-//! Starts on loopback, posts a signed and a forged webhook to itself, and ends. In a service, keep the server and put
-//! your own work where the events are printed.
+//! Starts on loopback, posts a signed and a forged webhook to itself, and exits. In a service, keep the server and handle
+//! the events where this example prints them.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -15,39 +15,39 @@ use civic_messaging::{Channel, Context, Event, Registry, Settings};
 
 type Channels = Arc<BTreeMap<String, Arc<dyn Channel>>>;
 
-/// One handler for all: GET for handshakes, POST for events.
+/// Handles all webhooks: GET for handshakes, POST for events.
 async fn webhook(
     State(channels): State<Channels>,
     Path(name): Path<String>,
     request: http::Request<axum::body::Body>,
 ) -> http::Response<axum::body::Body> {
     let Some(channel) = channels.get(&name) else {
-        return answer(Response::status(http::StatusCode::NOT_FOUND));
+        return respond(Response::status(http::StatusCode::NOT_FOUND));
     };
     let (parts, body) = request.into_parts();
     let Ok(body) = axum::body::to_bytes(body, BODY_MAX).await else {
-        return answer(Response::status(http::StatusCode::PAYLOAD_TOO_LARGE));
+        return respond(Response::status(http::StatusCode::PAYLOAD_TOO_LARGE));
     };
     match channel.receive(&Request::new(http::Request::from_parts(parts, body))).await {
         Ok(received) => {
             for event in &received.events {
-                // Make them safe first, in a store of yours: after a 200 the gateway forgets them.
+                // Store events before you respond: after a 200 the gateway does not send them again.
                 match event {
                     Event::Inbound(inbound) => println!("{name}: {:?} from {:?}", inbound.content, inbound.from),
                     other => println!("{name}: {other:?}"),
                 }
             }
-            answer(received.response)
+            respond(received.response)
         }
         Err(error) => {
-            println!("{name}: refused: {error}");
-            answer(Response::from(&error))
+            println!("{name}: rejected: {error}");
+            respond(Response::from(&error))
         }
     }
 }
 
-fn answer(reply: Response) -> http::Response<axum::body::Body> {
-    http::Response::from(reply).map(|body: Bytes| body.into())
+fn respond(response: Response) -> http::Response<axum::body::Body> {
+    http::Response::from(response).map(|body: Bytes| body.into())
 }
 
 #[tokio::main]
@@ -91,7 +91,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
 
     let router = Router::new()
         .route("/webhooks/{name}", any(webhook))
-        // Meta sends up to 3 MB; axum stops at 2 MB unless told.
+        // Meta sends up to 3 MB; axum's default limit is 2 MB.
         .layer(DefaultBodyLimit::max(BODY_MAX))
         .with_state(channels);
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
@@ -108,11 +108,11 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let handshake = "hub.mode=subscribe&hub.challenge=1158&hub.verify_token=example-verify-token";
     let challenge = client.get(format!("{base}/whatsapp?{handshake}")).send().await?;
     assert_eq!(challenge.text().await?, "1158");
-    println!("a webhook taken, a forged one refused, a handshake answered: ok");
+    println!("webhook accepted, forged webhook rejected, handshake answered");
     Ok(())
 }
 
-/// A plain HTTP client, to play the gateways.
+/// Returns an HTTP client that posts webhooks as the gateways do.
 fn reqwest_on_loopback() -> Result<reqwest::Client, Box<dyn std::error::Error>> {
     let ring = Arc::new(rustls::crypto::ring::default_provider());
     let tls = rustls::ClientConfig::builder_with_provider(ring).with_safe_default_protocol_versions()?;

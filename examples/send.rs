@@ -1,11 +1,11 @@
-//! Sends one text: by the mock, or by any gateway from a TOML file.
+//! Sends one text message, through the mock or through a gateway configured in a TOML file.
 //!
 //! ```text
 //! cargo run --example send                                              # the mock
-//! cargo run --example send -- sms.toml "07700 900123" "Hello"           # for real
+//! cargo run --example send -- sms.toml "07700 900123" "Hello"           # a real gateway
 //! ```
 //!
-//! The file names the gateway, the medium and what that gateway needs:
+//! The file contains the gateway, the medium and the gateway's own settings:
 //!
 //! ```toml
 //! gateway = "notify"
@@ -27,7 +27,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
             let settings = Settings::from_toml(&std::fs::read_to_string(file)?)?;
             (Registry::standard().connect(&settings, &Context::new())?, to.as_str(), text.as_str())
         }
-        _ => return Err("give a TOML file, an address and a text, or nothing for the mock".into()),
+        _ => return Err("usage: send [FILE.toml ADDRESS TEXT]; without arguments it uses the mock".into()),
     };
 
     let message = Message::text(Address::parse(&channel.info().medium, to)?, text).key("send-example-1");
@@ -37,7 +37,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
 
     match channel.send(&message).await {
         Ok(accepted) => println!("accepted by {} as {}, not yet delivered", accepted.gateway, accepted.id()),
-        Err(e) if e.outcome() == Outcome::Unknown => println!("it may have gone, so it is not sent again: {e}"),
+        Err(e) if e.outcome() == Outcome::Unknown => println!("outcome unknown, so do not resend: {e}"),
         Err(e) => return Err(e.into()),
     }
     Ok(())

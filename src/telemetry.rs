@@ -1,9 +1,9 @@
-//! Every name that is written to `tracing` and `metrics`, in this one place.
+//! All names written to `tracing` and `metrics`.
 //!
-//! The names are those of OpenTelemetry's conventions for messaging where there are any (they are still in development),
-//! and begin with `civic` where there are none. No value is a secret, a number, a gateway's id or a text.
+//! Names follow OpenTelemetry's messaging conventions where these have one (they are still in development), and start
+//! with `civic` otherwise. No value is a secret, a phone number, a gateway's id or a text.
 
-// Without either feature there is no layer `Trace`.
+// The layer `Trace` needs one of the two features.
 #![cfg_attr(not(any(feature = "metrics", feature = "tracing")), allow(dead_code))]
 
 #[cfg(feature = "metrics")]
@@ -21,68 +21,73 @@ use crate::model::secret::Fingerprint;
 #[cfg(feature = "tracing")]
 const TARGET: &str = "civic_messaging";
 
-/// A try failed, and there is another one after this wait.
-pub(crate) fn retrying(info: &Info, error: &Error, times: u32, wait: Duration) {
+/// Logs that an attempt failed and the next one follows after `wait`.
+pub(crate) fn retry_scheduled(info: &Info, error: &Error, attempts: u32, wait: Duration) {
     #[cfg(feature = "tracing")]
     tracing::info!(
         target: TARGET,
         {
             messaging.system = info.gateway,
             error.type = error.kind().as_str(),
-            civic.attempt = times,
+            civic.attempt = attempts,
             civic.wait_ms = millis(wait),
         },
-        "to be tried again: {error}"
+        "retry scheduled: {error}"
     );
     #[cfg(feature = "metrics")]
     metrics::counter!("civic_messaging.retries", "gateway" => info.gateway, "kind" => error.kind().as_str())
         .increment(1);
-    _ = (info, error, times, wait);
+    _ = (info, error, attempts, wait);
 }
 
-/// The last try failed.
-pub(crate) fn gave_up(info: &Info, error: &Error, times: u32, reason: &'static str) {
+/// Logs that an attempt failed and none follows.
+pub(crate) fn not_retried(info: &Info, error: &Error, attempts: u32, reason: &'static str) {
+    #[cfg(feature = "tracing")]
+    let message = match reason {
+        "attempts" | "budget" => "retries exhausted",
+        _ => "not retried",
+    };
     #[cfg(feature = "tracing")]
     tracing::debug!(
         target: TARGET,
         {
             messaging.system = info.gateway,
             error.type = error.kind().as_str(),
-            civic.attempt = times,
+            civic.attempt = attempts,
             civic.stop = reason,
         },
-        "not tried again: {error}"
+        "{message}: {error}"
     );
     #[cfg(feature = "metrics")]
-    metrics::counter!("civic_messaging.given_up", "gateway" => info.gateway, "stop" => reason).increment(1);
-    _ = (info, error, times, reason);
+    metrics::counter!("civic_messaging.retries_exhausted", "gateway" => info.gateway, "stop" => reason).increment(1);
+    _ = (info, error, attempts, reason);
 }
 
-/// One of several gateways failed, and the message is carried on, or not.
-pub(crate) fn failed_at(info: &Info, error: &Error, moves_on: bool) {
+/// Logs that one of several gateways failed, and if the next one follows.
+pub(crate) fn member_failed(info: &Info, error: &Error, failing_over: bool) {
     #[cfg(feature = "tracing")]
-    if moves_on {
+    if failing_over {
         tracing::info!(
             target: TARGET,
             { messaging.system = info.gateway, error.type = error.kind().as_str() },
-            "carried to the next gateway: {error}"
+            "failing over: {error}"
         );
     } else {
         tracing::debug!(
             target: TARGET,
             { messaging.system = info.gateway, error.type = error.kind().as_str() },
-            "carried no further: {error}"
+            "failover stopped: {error}"
         );
     }
     #[cfg(feature = "metrics")]
-    if moves_on {
+    if failing_over {
         metrics::counter!("civic_messaging.failovers", "gateway" => info.gateway, "kind" => error.kind().as_str())
             .increment(1);
     }
-    _ = (info, error, moves_on);
+    _ = (info, error, failing_over);
 }
 
-/// A circuit breaker opened, for so long.
+/// Logs that a circuit breaker opened.
 pub(crate) fn circuit_opened(info: &Info, open_for: Duration) {
     #[cfg(feature = "tracing")]
     tracing::warn!(
@@ -95,26 +100,26 @@ pub(crate) fn circuit_opened(info: &Info, open_for: Duration) {
     _ = (info, open_for);
 }
 
-/// A circuit breaker closed.
+/// Logs that a circuit breaker closed.
 pub(crate) fn circuit_closed(info: &Info) {
     #[cfg(feature = "tracing")]
     tracing::info!(target: TARGET, { messaging.system = info.gateway }, "circuit breaker closed");
     _ = info;
 }
 
-/// A gateway that did not answer lately was not asked.
-pub(crate) fn left_alone(info: &Info, rest: Duration) {
+/// Logs that a send was skipped because the circuit breaker is open.
+pub(crate) fn skipped(info: &Info, wait: Duration) {
     #[cfg(feature = "tracing")]
     tracing::debug!(
         target: TARGET,
-        { messaging.system = info.gateway, civic.wait_ms = millis(rest) },
-        "not asked, because it did not answer lately"
+        { messaging.system = info.gateway, civic.wait_ms = millis(wait) },
+        "skipped: circuit breaker open"
     );
-    _ = (info, rest);
+    _ = (info, wait);
 }
 
-/// A message waited for its turn.
-pub(crate) fn waited(info: &Info, wait: Duration) {
+/// Logs the time that a message waited for the rate limit.
+pub(crate) fn rate_limited(info: &Info, wait: Duration) {
     if wait.is_zero() {
         return;
     }
@@ -122,14 +127,14 @@ pub(crate) fn waited(info: &Info, wait: Duration) {
     tracing::debug!(
         target: TARGET,
         { messaging.system = info.gateway, civic.wait_ms = millis(wait) },
-        "waited for its turn"
+        "waited for rate limit"
     );
     #[cfg(feature = "metrics")]
     metrics::histogram!("civic_messaging.rate_limit.wait", "gateway" => info.gateway).record(wait);
     _ = info;
 }
 
-/// A piece of a worker's work failed, and is waited out.
+/// Logs that a step of a worker failed; the worker runs it again later.
 #[cfg(any(feature = "postgres", feature = "sqlite-system"))]
 pub(crate) fn work_failed(what: &'static str, error: &Error) {
     #[cfg(feature = "tracing")]
@@ -141,7 +146,7 @@ pub(crate) fn work_failed(what: &'static str, error: &Error) {
     _ = (what, error);
 }
 
-/// What a switchboard tells of its work.
+/// Logs and metrics of a switchboard.
 #[cfg(any(feature = "postgres", feature = "sqlite-system"))]
 pub(crate) mod switchboard {
     use std::time::Duration;
@@ -152,31 +157,31 @@ pub(crate) mod switchboard {
     use crate::model::info::Info;
     use crate::model::secret::Fingerprint;
 
-    /// A message stands somewhere else now; `grave` where somebody should look. One that was not taken has no number.
-    pub(crate) fn stands(
+    /// Logs a state transition, at `warn` if it needs attention. A message that `send` refused has no number.
+    pub(crate) fn transition(
         line: &str,
         message: Option<i64>,
         state: &'static str,
-        grave: bool,
-        why: Option<&str>,
+        needs_attention: bool,
+        reason: Option<&str>,
         person: impl FnOnce() -> Option<Fingerprint>,
     ) {
         #[cfg(feature = "tracing")]
         {
-            let because = || why.map(|why| format!(": {why}")).unwrap_or_default();
-            if grave {
+            let suffix = || reason.map(|reason| format!(": {reason}")).unwrap_or_default();
+            if needs_attention {
                 let person = person().map(tracing::field::display);
                 tracing::warn!(
                     target: TARGET,
                     { civic.line = line, civic.message = message, civic.state = state, civic.person = person },
-                    "a message is {state}{}", because()
+                    "message {state}{}", suffix()
                 );
             } else if tracing::enabled!(target: TARGET, tracing::Level::INFO) {
                 let person = person().map(tracing::field::display);
                 tracing::info!(
                     target: TARGET,
                     { civic.line = line, civic.message = message, civic.state = state, civic.person = person },
-                    "a message is {state}{}", because()
+                    "message {state}{}", suffix()
                 );
             }
         }
@@ -184,41 +189,42 @@ pub(crate) mod switchboard {
         let _ = person;
         #[cfg(feature = "metrics")]
         metrics::counter!("civic_messaging.messages", "line" => line.to_owned(), "state" => state).increment(1);
-        _ = (line, message, state, grave, why);
+        _ = (line, message, state, needs_attention, reason);
     }
 
-    /// A claimed message is put off, without a try.
-    pub(crate) fn put_off(line: &str, message: i64, why: &str) {
+    /// Logs that a claimed message was postponed without an attempt.
+    pub(crate) fn postponed(line: &str, message: i64, reason: &str) {
         #[cfg(feature = "tracing")]
-        tracing::debug!(target: TARGET, { civic.line = line, civic.message = message }, "a message is put off: {why}");
-        _ = (line, message, why);
+        tracing::debug!(target: TARGET, { civic.line = line, civic.message = message }, "message postponed: {reason}");
+        _ = (line, message, reason);
     }
 
-    /// A worker that ended left messages behind that may have gone.
-    pub(crate) fn left_behind(messages: u64) {
+    /// Logs the number of messages that a process was sending when it ended.
+    pub(crate) fn interrupted(messages: u64) {
         #[cfg(feature = "tracing")]
         if messages > 0 {
             tracing::warn!(
                 target: TARGET,
                 { civic.messages = messages },
-                "messages may have gone: a process ended while they were being sent"
+                "outcome unknown: process ended while sending"
             );
         }
         _ = messages;
     }
 
-    /// The clock was set back.
-    pub(crate) fn clock_went_back(by: Duration) {
+    /// Logs that the clock moved backwards.
+    pub(crate) fn clock_moved_backwards(by: Duration) {
         #[cfg(feature = "tracing")]
         tracing::warn!(
             target: TARGET,
             { civic.seconds = by.as_secs() },
-            "the clock was set back: waits and leases that began before are bounded"
+            "clock moved backwards: waits and leases are bounded"
         );
         _ = by;
     }
 
-    /// What began while the clock was ahead waits no longer than it was to, from now on.
+    /// Logs the number of waits shortened because they began while the clock was ahead. Implausible ones are due in more
+    /// than a year.
     pub(crate) fn waits_bounded(messages: u64, events: u64, files: u64, implausible: u64) {
         #[cfg(feature = "tracing")]
         tracing::warn!(
@@ -229,13 +235,13 @@ pub(crate) mod switchboard {
                 civic.files = files,
                 civic.implausible = implausible,
             },
-            "waits bounded after the clock was set back; implausible ones are due in more than a year"
+            "waits bounded after clock change"
         );
         _ = (messages, events, files, implausible);
     }
 
-    /// A webhook was not taken in.
-    pub(crate) fn refused(route: &str, error: &Error) {
+    /// Logs that a webhook was rejected.
+    pub(crate) fn webhook_rejected(route: &str, error: &Error) {
         #[cfg(feature = "tracing")]
         tracing::warn!(
             target: TARGET,
@@ -244,21 +250,21 @@ pub(crate) mod switchboard {
                 messaging.system = error.gateway().unwrap_or_default(),
                 error.type = error.kind().as_str(),
             },
-            "a webhook was refused: {error}"
+            "webhook rejected: {error}"
         );
         #[cfg(feature = "metrics")]
-        metrics::counter!("civic_messaging.webhooks_refused", "kind" => error.kind().as_str()).increment(1);
+        metrics::counter!("civic_messaging.webhooks_rejected", "kind" => error.kind().as_str()).increment(1);
         _ = (route, error);
     }
 
-    /// Logs that an event was parked, because its tenth attempt failed.
+    /// Logs that an event was parked because its tenth attempt failed.
     pub(crate) fn event_parked(line: &str, event: i64) {
         #[cfg(feature = "tracing")]
         tracing::warn!(target: TARGET, { civic.line = line, civic.event = event }, "event parked after 10 attempts");
         _ = (line, event);
     }
 
-    /// Logs that a message of a line is due, and no worker has been there to claim it.
+    /// Logs that a message of a line is due and no worker runs.
     pub(crate) fn unattended(line: &str, message: i64) {
         #[cfg(feature = "tracing")]
         tracing::warn!(
@@ -269,7 +275,7 @@ pub(crate) mod switchboard {
         _ = (line, message);
     }
 
-    /// An account cannot send, for a reason that somebody has to repair.
+    /// Logs that an account cannot send until a person repairs the cause.
     pub(crate) fn suspended(info: &Info, error: &Error) {
         #[cfg(feature = "tracing")]
         tracing::warn!(
@@ -280,14 +286,14 @@ pub(crate) mod switchboard {
                 civic.account = info.account.as_str(),
                 error.type = error.kind().as_str(),
             },
-            "account suspended, its messages wait: {error}"
+            "account suspended: {error}"
         );
         #[cfg(feature = "metrics")]
         suspensions(info, 1.0);
         _ = (info, error);
     }
 
-    /// A suspended account sends again, after this time.
+    /// Logs that a suspended account sends again.
     pub(crate) fn resumed(info: &Info, after: Duration) {
         #[cfg(feature = "tracing")]
         tracing::warn!(
@@ -311,8 +317,8 @@ pub(crate) mod switchboard {
         metrics::gauge!("civic_messaging.suspended", &labels).set(suspended);
     }
 
-    /// A file of a resident's message was fetched after this time.
-    pub(crate) fn file_held(line: &str, after: Duration) {
+    /// Logs that the file of an inbound message was fetched.
+    pub(crate) fn file_fetched(line: &str, after: Duration) {
         #[cfg(feature = "tracing")]
         tracing::debug!(target: TARGET, { civic.line = line, civic.took_ms = millis(after) }, "media fetched");
         #[cfg(feature = "metrics")]
@@ -320,7 +326,7 @@ pub(crate) mod switchboard {
         _ = (line, after);
     }
 
-    /// A file of a resident's message cannot be fetched.
+    /// Logs that the file of an inbound message cannot be fetched.
     pub(crate) fn file_failed(line: &str, error: &Error) {
         #[cfg(feature = "tracing")]
         tracing::warn!(
@@ -337,38 +343,38 @@ pub(crate) mod switchboard {
         _ = (line, error);
     }
 
-    /// How much of one kind there is of a line now.
+    /// Sets the gauge of a line's items of one kind.
     #[cfg(feature = "metrics")]
     pub(crate) fn depth(line: &str, kind: &'static str, count: u64) {
         #[allow(clippy::cast_precision_loss, reason = "a gauge is read by people")]
         metrics::gauge!("civic_messaging.depth", "line" => line.to_owned(), "kind" => kind).set(count as f64);
     }
 
-    /// How long the oldest of one kind has waited.
+    /// Sets the gauge of the age of a line's oldest item of one kind.
     #[cfg(feature = "metrics")]
-    pub(crate) fn age(line: &str, kind: &'static str, age: Duration) {
+    pub(crate) fn oldest_age(line: &str, kind: &'static str, age: Duration) {
         metrics::gauge!("civic_messaging.oldest", "line" => line.to_owned(), "kind" => kind).set(age.as_secs_f64());
     }
 }
 
-/// Whether anybody could be listening.
-pub(crate) fn is_heard() -> bool {
+/// Returns `true` if a subscriber or a recorder may exist.
+pub(crate) fn is_enabled() -> bool {
     #[cfg(feature = "tracing")]
     let traced = tracing::level_filters::LevelFilter::current() >= tracing::Level::ERROR;
     #[cfg(not(feature = "tracing"))]
     let traced = false;
-    // `metrics` does not tell whether there is a recorder.
+    // `metrics` cannot be asked for a recorder.
     traced || cfg!(feature = "metrics")
 }
 
-/// What all that happens in one call is written under.
+/// The span of one call.
 pub(crate) struct Span {
     #[cfg(feature = "tracing")]
     span: tracing::Span,
 }
 
 impl Span {
-    pub(crate) fn of(call: &'static str, info: &Info, person: impl FnOnce() -> Option<Fingerprint>) -> Self {
+    pub(crate) fn new(call: &'static str, info: &Info, person: impl FnOnce() -> Option<Fingerprint>) -> Self {
         #[cfg(feature = "tracing")]
         {
             let span = tracing::info_span!(
@@ -378,7 +384,7 @@ impl Span {
                 civic.medium = info.medium.as_str(),
                 civic.person = tracing::field::Empty,
             );
-            // A fingerprint takes a while to make: only where somebody reads it.
+            // An HMAC is not cheap: compute it only if the span is recorded.
             if !span.is_disabled()
                 && let Some(person) = person()
             {
@@ -399,22 +405,22 @@ impl Span {
         call.await
     }
 
-    pub(crate) fn tell(&self, tell: impl FnOnce()) {
+    pub(crate) fn in_scope(&self, log: impl FnOnce()) {
         #[cfg(feature = "tracing")]
-        self.span.in_scope(tell);
+        self.span.in_scope(log);
         #[cfg(not(feature = "tracing"))]
-        tell();
+        log();
     }
 }
 
-/// A send has ended.
-pub(crate) fn sent(info: &Info, sent: &Result<Accepted>, took: Duration) {
-    let (outcome, kind) = match sent {
+/// Logs and counts the outcome of a send.
+pub(crate) fn send_finished(info: &Info, result: &Result<Accepted>, took: Duration) {
+    let (outcome, kind) = match result {
         Ok(_) => ("accepted", "none"),
         Err(error) => (error.outcome().as_str(), error.kind().as_str()),
     };
     #[cfg(feature = "tracing")]
-    match sent {
+    match result {
         Ok(accepted) => {
             tracing::info!(
                 target: TARGET,
@@ -431,13 +437,13 @@ pub(crate) fn sent(info: &Info, sent: &Result<Accepted>, took: Duration) {
                     civic.outcome = outcome,
                     civic.took_ms = millis(took),
                 },
-                "not accepted: {error}"
+                "send failed: {error}"
             )
         }
     }
     #[cfg(feature = "metrics")]
     {
-        let gateway = match sent {
+        let gateway = match result {
             Ok(accepted) => Cow::Borrowed(accepted.gateway),
             Err(error) => error.gateway().map_or(Cow::Borrowed(info.gateway), |gateway| Cow::Owned(gateway.to_owned())),
         };
@@ -448,7 +454,7 @@ pub(crate) fn sent(info: &Info, sent: &Result<Accepted>, took: Duration) {
             Medium::X => Cow::Borrowed("x"),
             Medium::Other(_) => Cow::Owned(info.medium.as_str().to_owned()),
         };
-        // Its count is that of the sends.
+        // The count of this histogram is the number of sends.
         metrics::histogram!(
             "civic_messaging.send.duration",
             "gateway" => gateway, "medium" => medium, "outcome" => outcome, "kind" => kind
@@ -458,11 +464,11 @@ pub(crate) fn sent(info: &Info, sent: &Result<Accepted>, took: Duration) {
     _ = (info, outcome, kind, took);
 }
 
-/// Another call has ended; `events` are those that it brought.
-pub(crate) fn done(info: &Info, call: &'static str, events: usize, failed: Option<&Error>) {
-    let outcome = failed.map_or("ok", |error| error.kind().as_str());
+/// Logs and counts the outcome of any other call, with the number of events that it returned.
+pub(crate) fn call_finished(info: &Info, call: &'static str, events: usize, error: Option<&Error>) {
+    let outcome = error.map_or("ok", |error| error.kind().as_str());
     #[cfg(feature = "tracing")]
-    match failed {
+    match error {
         None => {
             tracing::debug!(
                 target: TARGET,

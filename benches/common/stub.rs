@@ -13,12 +13,12 @@ const ANSWER: &str = concat!(
     r#""messages":[{"id":"wamid.FIXTURE_OUT_0001_LONG_1"}]}"#,
 );
 
-/// Serves for ever on a runtime of its own in this thread, once it has told where.
-pub(crate) fn serve(told: impl FnOnce(SocketAddr)) {
+/// Serves on its own runtime in this thread, after it passed its address to `on_start`.
+pub(crate) fn serve(on_start: impl FnOnce(SocketAddr)) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build().expect("a runtime");
     runtime.block_on(async {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-        told(listener.local_addr().expect("an address"));
+        on_start(listener.local_addr().expect("an address"));
         while let Ok((stream, _)) = listener.accept().await {
             tokio::spawn(answer(stream));
         }
@@ -27,9 +27,9 @@ pub(crate) fn serve(told: impl FnOnce(SocketAddr)) {
 
 /// Serves in another thread.
 pub(crate) fn start() -> SocketAddr {
-    let (tell, told) = std::sync::mpsc::channel();
-    std::thread::spawn(move || serve(|address| tell.send(address).expect("somebody listens")));
-    told.recv().expect("the stub starts")
+    let (sender, receiver) = std::sync::mpsc::channel();
+    std::thread::spawn(move || serve(|address| sender.send(address).expect("a receiver")));
+    receiver.recv().expect("the stub starts")
 }
 
 async fn answer(mut stream: TcpStream) {

@@ -2,7 +2,7 @@
 //! and acknowledged; the next 100 come when these are done. Once with one line, where nothing else goes on meanwhile, and
 //! once with six, which share commits.
 //!
-//! The floor is one thread with plain rusqlite, which writes the same rows, columns and indexes. It commits for good as
+//! The floor is one thread with plain rusqlite, which writes the same rows, columns and indexes. It commits durably, as
 //! often as the promises need, and no more: once when 100 are taken; once when they are marked as on their way, since the
 //! mark of each has to be on the disk before its send begins, and all of these go at once; once when their ends are known;
 //! once when the words of them are acknowledged.

@@ -158,7 +158,7 @@ async fn each(client: &mut Client, channel: &Takes, claimed: &[(i64, Message)]) 
         ends.execute(&end, &[id]).await?;
         ends.execute(&attempt, &[id]).await?;
         ends.execute(&part, &[id, &accepted.id().as_str()]).await?;
-        ends.execute(&word, &[&told(*id)]).await?;
+        ends.execute(&word, &[&delivered(*id)]).await?;
         ends.commit().await?;
     }
     Ok(())
@@ -179,7 +179,7 @@ async fn all(client: &Client, channel: &Takes, claimed: Vec<(i64, Message)>) -> 
             "WITH sent AS (SELECT * FROM unnest($1::bigint[], $2::text[], $3::text[]) AS sent (message, id, word)),
                   part AS (INSERT INTO civic_messaging.part (gateway, account, id, message)
                            SELECT 'memory', 'desk', id, message FROM sent),
-                  told AS (INSERT INTO civic_messaging.event (line, kind, body, taken_in)
+                  inserted AS (INSERT INTO civic_messaging.event (line, kind, body, taken_in)
                            SELECT 'desk', 'settled', word, 2 FROM sent),
                   tried AS (UPDATE civic_messaging.attempt SET ended = 2, outcome = 'accepted', kind = ''
                             WHERE message = ANY ($1) AND n = 1)
@@ -193,10 +193,10 @@ async fn all(client: &Client, channel: &Takes, claimed: Vec<(i64, Message)>) -> 
     for (_, message) in &claimed {
         parts.push(channel.send(message).await.expect("it is taken").id().as_str().to_owned());
     }
-    let words: Vec<_> = ids.iter().map(|id| told(*id)).collect();
+    let words: Vec<_> = ids.iter().map(|id| delivered(*id)).collect();
     client.execute(&end, &[&ids, &parts, &words]).await.map(drop)
 }
 
-fn told(id: i64) -> String {
+fn delivered(id: i64) -> String {
     format!(r#"{{"id":{id},"state":"accepted","reason":null}}"#)
 }

@@ -52,7 +52,7 @@ pub(crate) fn measure(runtime: &Runtime) {
 async fn at_a_rate(queued: u32) {
     let path = crate::file("rate");
     let store = Store::open(&format!("sqlite:{}", path.display())).await.expect("a file");
-    let (tells, mut told) = mpsc::unbounded_channel();
+    let (tells, mut received) = mpsc::unbounded_channel();
     let info = Info::new("memory", Medium::Sms, "desk").with_capability(|can| {
         can.text = Some(TextLimit::characters(4_096));
         can.rate = Some(Rate::per_second(RATE));
@@ -86,7 +86,7 @@ async fn at_a_rate(queued: u32) {
     drop(stop);
     worker.await.expect("no panic").expect("it works");
     let (mut sent, mut times) = (0_u32, std::collections::HashMap::new());
-    while let Ok((text, at)) = told.try_recv() {
+    while let Ok((text, at)) = received.try_recv() {
         sent += u32::from(at >= start && at < start + took);
         times.insert(text, at);
     }

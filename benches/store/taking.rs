@@ -23,7 +23,7 @@ pub(crate) fn digest(body: &str) -> String {
 
 pub(crate) fn measure(runtime: &Runtime) {
     let messages = if rounds(2) == 1 { 640 } else { 12_800 };
-    header("taking a message for good, 64 at once", "by hand", "µs a message");
+    header("enqueueing a message durably, 64 concurrent", "by hand", "µs a message");
     let ours = || ours(runtime, messages);
     let floor = || floor(runtime, messages);
     // 80 % of the floor's rate.
@@ -72,7 +72,7 @@ fn floor(runtime: &Runtime, messages: usize) -> f64 {
     let writer = std::thread::spawn(move || {
         while let Ok(first) = inbox.recv() {
             let transaction = db.transaction_with_behavior(TransactionBehavior::Immediate).expect("a transaction");
-            let mut told = Vec::new();
+            let mut waiting = Vec::new();
             let mut insert = transaction
                 .prepare_cached(
                     "INSERT INTO message (line, key, recipient, body, digest, priority, state, due, queued, lane, head)
@@ -82,12 +82,12 @@ fn floor(runtime: &Runtime, messages: usize) -> f64 {
             let mut next = Some(first);
             while let Some((key, to, body, tell)) = next {
                 insert.execute(params![key, to, body, digest(&body)]).expect("a row");
-                told.push(tell);
-                next = if told.len() < 256 { inbox.try_recv().ok() } else { None };
+                waiting.push(tell);
+                next = if waiting.len() < 256 { inbox.try_recv().ok() } else { None };
             }
             drop(insert);
             transaction.commit().expect("it is durable");
-            told.into_iter().for_each(|tell| tell.send(()).expect("somebody waits"));
+            waiting.into_iter().for_each(|tell| tell.send(()).expect("somebody waits"));
         }
     });
     let took = runtime.block_on(async {
@@ -98,10 +98,10 @@ fn floor(runtime: &Runtime, messages: usize) -> f64 {
                 for n in 0..messages / TASKS {
                     let message = message(task * messages + n);
                     let body = serde_json::to_string(&message).expect("it serialises");
-                    let (tell, told) = oneshot::channel();
+                    let (tell, done) = oneshot::channel();
                     let row = (message.key.unwrap_or_default(), message.to.expose().to_owned(), body, tell);
                     rows.send(row).expect("the writer lives");
-                    told.await.expect("it is durable");
+                    done.await.expect("it is durable");
                 }
             })
         };

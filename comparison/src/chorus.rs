@@ -9,7 +9,7 @@ use reqwest::StatusCode;
 use tokio::time::timeout;
 
 use crate::fake::{Answer, Down, Fake, Wire};
-use crate::fault::{long_text, tells_wait, told, Cell, Fault, Peer, FROM, NOTHING, PATIENCE, TEXT, TO};
+use crate::fault::{long_text, reported, tells_wait, Cell, Fault, Peer, FROM, NOTHING, PATIENCE, TEXT, TO};
 use crate::webhook::{TWILIO_ACCOUNT, TWILIO_TOKEN};
 
 pub struct ChorusRs;
@@ -69,11 +69,11 @@ async fn two_suppliers(answer: Answer, cell: fn([&Fake; 2], &str) -> Cell) -> Ce
     let (first, second) = (Fake::start(Wire::Twilio).await, Fake::start(Wire::Twilio).await);
     first.script(&[answer]);
     let chorus = chorus([first.url(), second.url()]);
-    let told = match timeout(PATIENCE, send(&chorus, TEXT)).await {
-        Ok(result) => told(&result),
+    let reported = match timeout(PATIENCE, send(&chorus, TEXT)).await {
+        Ok(result) => reported(&result),
         Err(_) => NOTHING.into(),
     };
-    cell([&first, &second], &told)
+    cell([&first, &second], &reported)
 }
 
 async fn dropped_alone() -> Cell {
@@ -81,14 +81,14 @@ async fn dropped_alone() -> Cell {
     supplier.script(&[Answer::Drops]);
     let taken = send(&chorus([supplier.url()]), TEXT).await;
     let unreached = send(&chorus([down.url()]), TEXT).await;
-    Cell::unreached(&told(&taken), &told(&unreached))
+    Cell::unreached(&reported(&taken), &reported(&unreached))
 }
 
 async fn too_many() -> Cell {
     let supplier = Fake::start(Wire::Twilio).await;
     supplier.script(&[Answer::TooMany, Answer::Accepts]);
     let result = send(&chorus([supplier.url()]), TEXT).await;
-    Cell::wait(&supplier, &told(&result), result.as_ref().is_err_and(tells_wait))
+    Cell::wait(&supplier, &reported(&result), result.as_ref().is_err_and(tells_wait))
 }
 
 async fn server_error() -> Cell {
@@ -98,13 +98,13 @@ async fn server_error() -> Cell {
     let requests = supplier.requests();
     supplier.script(&[Answer::OptedOut]);
     let refused = send(&chorus([supplier.url()]), TEXT).await;
-    Cell::failure(requests, &told(&failed), &told(&refused))
+    Cell::failure(requests, &reported(&failed), &reported(&refused))
 }
 
 async fn too_long() -> Cell {
     let supplier = Fake::start(Wire::Twilio).await;
     let result = send(&chorus([supplier.url()]), &long_text()).await;
-    Cell::long(&supplier, &told(&result))
+    Cell::long(&supplier, &reported(&result))
 }
 
 /// The call of its bundled Twilio sender, to another address. It differs in one thing, to the good of chorus: a 429

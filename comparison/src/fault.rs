@@ -75,7 +75,7 @@ impl Fault {
         match self {
             Self::Dropped => {
                 "The supplier takes the message, then drops the connection. A second supplier stands by. How many copies \
-                 were taken, and what is the caller told?"
+                 were taken, and what does the caller get?"
             }
             Self::Silent => "The same, but the supplier never answers.",
             Self::DroppedAlone => {
@@ -86,7 +86,7 @@ impl Fault {
                 "The first supplier says that the person has opted out. A second stands by. Is the message carried to it?"
             }
             Self::TooMany => {
-                "The supplier answers 429, and to wait 7 seconds. How many requests, and is the caller told the wait?"
+                "The supplier answers 429, and to wait 7 seconds. How many requests, and does the caller get the wait?"
             }
             Self::ServerError => {
                 "The supplier answers 500, and may have taken the message. How many requests, and can the caller tell it \
@@ -133,32 +133,32 @@ impl Cell {
         Self { note: Some(note), ..self }
     }
 
-    /// Faults 1a and 1b: what two suppliers took, and what the caller was told.
-    pub fn copies(suppliers: [&Fake; 2], told: &str) -> Self {
+    /// Faults 1a and 1b: what two suppliers took, and what the caller got.
+    pub fn copies(suppliers: [&Fake; 2], reported: &str) -> Self {
         let requests = many(suppliers.iter().map(|fake| fake.requests()).sum(), "request", "requests");
         let copies = many(suppliers.iter().map(|fake| fake.copies()).sum(), "copy", "copies");
-        Self::new(format!("{requests}, {copies}; told {told}"))
+        Self::new(format!("{requests}, {copies}; reported {reported}"))
     }
 
-    /// Fault 1c: what the caller is told when the message was taken, and when the supplier was never reached.
+    /// Fault 1c: what the caller gets when the message was taken, and when the supplier was never reached.
     pub fn unreached(taken: &str, unreached: &str) -> Self {
         Self::new(apart(taken, unreached, "if never reached"))
     }
 
     /// Fault 2: whether the second supplier was asked.
-    pub fn carried(suppliers: [&Fake; 2], told: &str) -> Self {
+    pub fn carried(suppliers: [&Fake; 2], reported: &str) -> Self {
         let [_, second] = suppliers;
         let carried = if second.requests() > 0 { "yes" } else { "no" };
-        Self::new(format!("{carried}: {} at the second; told {told}", many(second.copies(), "copy", "copies")))
+        Self::new(format!("{carried}: {} at the second; reported {reported}", many(second.copies(), "copy", "copies")))
     }
 
-    /// Fault 3: how many requests, and whether the wait was anywhere in what the caller was told.
-    pub fn wait(supplier: &Fake, told: &str, told_wait: bool) -> Self {
-        let wait = if told_wait { "with the wait" } else { "without the wait" };
-        Self::new(format!("{}; told {told}, {wait}", requests(supplier)))
+    /// Fault 3: how many requests, and whether the wait was anywhere in what the caller got.
+    pub fn wait(supplier: &Fake, reported: &str, reported_wait: bool) -> Self {
+        let wait = if reported_wait { "with the wait" } else { "without the wait" };
+        Self::new(format!("{}; reported {reported}, {wait}", requests(supplier)))
     }
 
-    /// Fault 4: how many requests, and what the caller is told, and what it is told of a refusal.
+    /// Fault 4: how many requests, and what the caller gets, and what it gets for a rejection.
     pub fn failure(requests: usize, failed: &str, refused: &str) -> Self {
         let requests = many(requests, "request", "requests");
         Self::new(format!("{requests}; {}", apart(failed, refused, "if refused")))
@@ -190,14 +190,14 @@ impl Cell {
     }
 
     /// Fault 8: what reached the supplier, by the letters that did.
-    pub fn long(supplier: &Fake, told: &str) -> Self {
+    pub fn long(supplier: &Fake, reported: &str) -> Self {
         let letters = supplier.letters(LETTER);
         let requests = requests(supplier);
         Self::new(match letters.iter().sum() {
-            0 => format!("refused before the network: {requests}; told {told}"),
-            LONG if letters.len() == 1 => format!("sent as it is: {requests}; told {told}"),
-            LONG => format!("split: {requests}; told {told}"),
-            left => format!("cut to {left} characters: {requests}; told {told}"),
+            0 => format!("refused before the network: {requests}; reported {reported}"),
+            LONG if letters.len() == 1 => format!("sent as it is: {requests}; reported {reported}"),
+            LONG => format!("split: {requests}; reported {reported}"),
+            left => format!("cut to {left} characters: {requests}; reported {reported}"),
         })
     }
 }
@@ -205,8 +205,8 @@ impl Cell {
 /// Whether the caller can tell one from the other.
 fn apart(one: &str, other: &str, when: &str) -> String {
     match one == other {
-        true => format!("no: told {one} both times"),
-        false => format!("yes: told {one}, and {other} {when}"),
+        true => format!("no: reported {one} both times"),
+        false => format!("yes: reported {one}, and {other} {when}"),
     }
 }
 
@@ -224,11 +224,11 @@ pub fn variant(error: &impl Debug) -> String {
     format!("`{name}`")
 }
 
-/// What a caller is told that has waited for [`PATIENCE`].
+/// The result of a caller that waited for [`PATIENCE`].
 pub const NOTHING: &str = "nothing within 400 ms";
 
-/// What a caller is told: that it was sent, or the error's variant.
-pub fn told<T, E: Debug>(result: &Result<T, E>) -> String {
+/// Returns the reported result: sent, or the variant of the error.
+pub fn reported<T, E: Debug>(result: &Result<T, E>) -> String {
     match result {
         Ok(_) => "sent".into(),
         Err(error) => variant(error),

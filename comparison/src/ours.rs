@@ -25,7 +25,7 @@ impl Peer for Ours {
         "its Twilio channel for SMS and its Meta channel for WhatsApp, with a time-out of 200 ms, and its \
          `Failover` over two of a kind; one cell where both come out the same";
 
-    /// On both wires. What differs is told apart.
+    /// On both wires. Differences are listed separately.
     async fn play(&self, fault: Fault) -> Cell {
         let (twilio, meta) = (play(Wire::Twilio, fault).await, play(Wire::Meta, fault).await);
         match twilio.text == meta.text {
@@ -93,7 +93,7 @@ async fn two_suppliers(wire: Wire, answer: Answer, cell: fn([&Fake; 2], &str) ->
     first.script(&[answer]);
     let channel = Failover::new([channel(wire, &first.url()), channel(wire, &second.url())]).expect("one medium");
     let result = channel.send(&message(wire, TEXT)).await;
-    cell([&first, &second], &told(&result))
+    cell([&first, &second], &reported(&result))
 }
 
 async fn dropped_alone(wire: Wire) -> Cell {
@@ -101,7 +101,7 @@ async fn dropped_alone(wire: Wire) -> Cell {
     supplier.script(&[Answer::Drops]);
     let taken = channel(wire, &supplier.url()).send(&message(wire, TEXT)).await;
     let unreached = channel(wire, &down.url()).send(&message(wire, TEXT)).await;
-    Cell::unreached(&told(&taken), &told(&unreached))
+    Cell::unreached(&reported(&taken), &reported(&unreached))
 }
 
 /// Bare, and then with the layer that waits. It waits by a clock of this program, which is moved on here.
@@ -112,7 +112,7 @@ async fn too_many(wire: Wire) -> Cell {
     let message = message(wire, TEXT);
     let result = channel.send(&message).await;
     let wait = result.as_ref().err().and_then(|error| error.retry_after());
-    let cell = Cell::wait(&supplier, &told(&result), wait == Some(RETRY_AFTER));
+    let cell = Cell::wait(&supplier, &reported(&result), wait == Some(RETRY_AFTER));
 
     supplier.script(&[Answer::TooMany, Answer::Accepts]);
     let clock = VirtualClock::starting_at(Timestamp::default());
@@ -130,7 +130,7 @@ async fn too_many(wire: Wire) -> Cell {
         early
     });
     let when = if early { "before the wait is over" } else { "after the wait" };
-    let retried = format!("with `Retry`, {} requests, the second {when}; told {}", supplier.requests(), told(&sent));
+    let retried = format!("with `Retry`, {} requests, the second {when}; reported {}", supplier.requests(), reported(&sent));
     Cell { text: format!("{}; {retried}", cell.text), ..cell }
 }
 
@@ -142,13 +142,13 @@ async fn server_error(wire: Wire) -> Cell {
     let requests = supplier.requests();
     supplier.script(&[Answer::OptedOut]);
     let refused = channel.send(&message(wire, TEXT)).await;
-    Cell::failure(requests, &told(&failed), &told(&refused))
+    Cell::failure(requests, &reported(&failed), &reported(&refused))
 }
 
 async fn too_long(wire: Wire) -> Cell {
     let supplier = Fake::start(wire).await;
     let result = channel(wire, &supplier.url()).send(&message(wire, long_text())).await;
-    Cell::long(&supplier, &told(&result))
+    Cell::long(&supplier, &reported(&result))
 }
 
 async fn receive(channel: &dyn Channel, webhook: &Webhook) -> Result<Vec<Event>> {
@@ -197,7 +197,7 @@ async fn failed(wire: Wire) -> Cell {
 }
 
 /// Whether the message may have gone, and why.
-fn told(result: &Result<Accepted>) -> String {
+fn reported(result: &Result<Accepted>) -> String {
     match result {
         Ok(_) => "sent".into(),
         Err(error) => format!("`{:?}` (`{:?}`)", error.outcome(), error.kind()),
@@ -209,21 +209,21 @@ mod tests {
     use super::*;
 
     const PROMISED: [(Fault, &str); 11] = [
-        (Fault::Dropped, "1 request, 1 copy; told `Unknown` (`Unavailable`)"),
-        (Fault::Silent, "1 request, 1 copy; told `Unknown` (`Unavailable`)"),
-        (Fault::DroppedAlone, "yes: told `Unknown` (`Unavailable`), and `NotSent` (`Unavailable`) if never reached"),
-        (Fault::OptedOut, "no: 0 copies at the second; told `Rejected` (`OptedOut`)"),
+        (Fault::Dropped, "1 request, 1 copy; reported `Unknown` (`Unavailable`)"),
+        (Fault::Silent, "1 request, 1 copy; reported `Unknown` (`Unavailable`)"),
+        (Fault::DroppedAlone, "yes: reported `Unknown` (`Unavailable`), and `NotSent` (`Unavailable`) if never reached"),
+        (Fault::OptedOut, "no: 0 copies at the second; reported `Rejected` (`OptedOut`)"),
         (
             Fault::TooMany,
-            "1 request; told `Rejected` (`RateLimited`), with the wait; with `Retry`, 2 requests, the second after the \
-             wait; told sent",
+            "1 request; reported `Rejected` (`RateLimited`), with the wait; with `Retry`, 2 requests, the second after the \
+             wait; reported sent",
         ),
-        (Fault::ServerError, "1 request; yes: told `Unknown` (`Unavailable`), and `Rejected` (`OptedOut`) if refused"),
+        (Fault::ServerError, "1 request; yes: reported `Unknown` (`Unavailable`), and `Rejected` (`OptedOut`) if refused"),
         (Fault::Repeated, "yes: the same id both times"),
         (Fault::Forged, "refused: `Unauthenticated`, HTTP 403"),
         (Fault::NoSecret, "refused: `Config`, HTTP 503"),
         (Fault::Failed, "Twilio: yes: `Delivery`, `Failed`, code 30003. Meta: yes: `Delivery`, `Failed`, code 131026"),
-        (Fault::TooLong, "refused before the network: 0 requests; told `NotSent` (`InvalidMessage`)"),
+        (Fault::TooLong, "refused before the network: 0 requests; reported `NotSent` (`InvalidMessage`)"),
     ];
 
     #[tokio::test]

@@ -10,7 +10,7 @@ use tokio::time::timeout;
 
 use crate::fake::{Answer, Down, Fake, Wire};
 use crate::fault::{
-    long_text, tells_wait, told, variant, Cell, Fault, Peer, FROM, NOTHING, NOWHERE, PATIENCE, TEXT, TO,
+    long_text, reported, tells_wait, variant, Cell, Fault, Peer, FROM, NOTHING, NOWHERE, PATIENCE, TEXT, TO,
 };
 use crate::webhook::{Webhook, NO_SECRET_OF_OURS, TWILIO_ACCOUNT, TWILIO_TOKEN, TWILIO_URL};
 
@@ -61,11 +61,11 @@ async fn two_suppliers(answer: Answer, cell: fn([&Fake; 2], &str) -> Cell) -> Ce
     let (first, second) = (Fake::start(Wire::Twilio).await, Fake::start(Wire::Twilio).await);
     first.script(&[answer]);
     let client = FallbackClient::new(vec![Arc::new(twilio(&first.url())), Arc::new(twilio(&second.url()))]);
-    let told = match timeout(PATIENCE, send(&client, TEXT)).await {
-        Ok(result) => told(&result),
+    let reported = match timeout(PATIENCE, send(&client, TEXT)).await {
+        Ok(result) => reported(&result),
         Err(_) => NOTHING.into(),
     };
-    cell([&first, &second], &told)
+    cell([&first, &second], &reported)
 }
 
 async fn dropped_alone() -> Cell {
@@ -73,14 +73,14 @@ async fn dropped_alone() -> Cell {
     supplier.script(&[Answer::Drops]);
     let taken = send(&twilio(&supplier.url()), TEXT).await;
     let unreached = send(&twilio(&down.url()), TEXT).await;
-    Cell::unreached(&told(&taken), &told(&unreached))
+    Cell::unreached(&reported(&taken), &reported(&unreached))
 }
 
 async fn too_many() -> Cell {
     let supplier = Fake::start(Wire::Twilio).await;
     supplier.script(&[Answer::TooMany, Answer::Accepts]);
     let result = send(&twilio(&supplier.url()), TEXT).await;
-    Cell::wait(&supplier, &told(&result), result.as_ref().is_err_and(tells_wait))
+    Cell::wait(&supplier, &reported(&result), result.as_ref().is_err_and(tells_wait))
 }
 
 async fn server_error() -> Cell {
@@ -90,13 +90,13 @@ async fn server_error() -> Cell {
     let requests = supplier.requests();
     supplier.script(&[Answer::OptedOut]);
     let refused = send(&twilio(&supplier.url()), TEXT).await;
-    Cell::failure(requests, &told(&failed), &told(&refused))
+    Cell::failure(requests, &reported(&failed), &reported(&refused))
 }
 
 async fn too_long() -> Cell {
     let supplier = Fake::start(Wire::Twilio).await;
     let result = send(&twilio(&supplier.url()), &long_text()).await;
-    Cell::long(&supplier, &told(&result))
+    Cell::long(&supplier, &reported(&result))
 }
 
 /// Verified, then parsed: the order that its own webhook processor keeps.

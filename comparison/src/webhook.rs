@@ -5,7 +5,7 @@ use hmac::{Hmac, Mac};
 use sha1::Sha1;
 use sha2::Sha256;
 
-/// Where Twilio was told to post. Nobody listens there: the webhook is handed over in memory.
+/// The configured webhook URL. The webhook is passed in memory.
 pub const TWILIO_URL: &str = "https://sms.example.gov.uk/webhooks/sms";
 
 /// The same in two pieces: what is configured, and what a request brings.

@@ -47,17 +47,17 @@ impl Peer for WhatsappBusinessRs {
             Fault::Dropped | Fault::Silent | Fault::OptedOut => Cell::none(NO_FAILOVER),
             Fault::DroppedAlone => {
                 let taken = self.send(&[Answer::Drops], TEXT).await;
-                Cell::unreached(&told(&taken), &told(&self.unreached))
+                Cell::unreached(&reported(&taken), &reported(&self.unreached))
             }
             Fault::TooMany => {
                 let result = self.send(&[Answer::TooMany, Answer::Accepts], TEXT).await;
-                Cell::wait(&self.supplier, &told(&result), result.as_ref().is_err_and(tells_wait))
+                Cell::wait(&self.supplier, &reported(&result), result.as_ref().is_err_and(tells_wait))
             }
             Fault::ServerError => {
                 let failed = self.send(&[Answer::ServerError], TEXT).await;
                 let requests = self.supplier.requests();
                 let refused = self.send(&[Answer::OptedOut], TEXT).await;
-                Cell::failure(requests, &told(&failed), &told(&refused))
+                Cell::failure(requests, &reported(&failed), &reported(&refused))
             }
             Fault::Repeated => repeated().await,
             Fault::Forged => forged(checking()).await,
@@ -65,7 +65,7 @@ impl Peer for WhatsappBusinessRs {
             Fault::Failed => failed().await,
             Fault::TooLong => {
                 let result = self.send(&[Answer::Accepts], &long_text()).await;
-                Cell::long(&self.supplier, &told(&result))
+                Cell::long(&self.supplier, &reported(&result))
             }
         }
     }
@@ -84,7 +84,7 @@ async fn send(url: &str, text: &str) -> Sent {
 }
 
 /// The error's variant, and what its documentation says is inside: the HTTP status, or reqwest's own error.
-fn told(result: &Sent) -> String {
+fn reported(result: &Sent) -> String {
     match result {
         Ok(_) => "sent".into(),
         Err(Error::Service(error)) => format!("`Service` with HTTP {}", ServiceError::status(error).as_u16()),
@@ -103,7 +103,7 @@ fn checking() -> WebhookServiceBuilder {
 }
 
 fn unchecking() -> WebhookServiceBuilder {
-    WebhookServiceBuilder::new().verify_token("what-the-dashboard-was-told")
+    WebhookServiceBuilder::new().verify_token("the-verify-token")
 }
 
 async fn repeated() -> Cell {

@@ -1,8 +1,8 @@
-//! Four gateways, four media, both ways, through one typed interface: all on loopback.
+//! Sends and receives through four gateways and four media with one interface, all on loopback.
 //!
-//! Stand-ins of Meta, X, Twilio and GOV.UK Notify are started; the real adapters are connected to them by a TOML
-//! configuration; everything a council sends goes out, the vendors' own webhook bytes come in, and every resident is
-//! answered by the same code. One table says what happened. The exit code is 0 only if all of it held.
+//! Starts mock servers of Meta, X, Twilio and GOV.UK Notify, connects the adapters to them by a TOML configuration, sends
+//! one message of each kind, posts recorded webhooks, and replies to every resident with the same code. Prints a table of
+//! the results. The exit code is 0 only if every check passes.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -35,28 +35,28 @@ async fn main() -> Result<()> {
     let channels = Registry::standard().connect_all(&Settings::from_toml(&vendors.settings())?, &context)?;
     let mut table = Table::new();
 
-    // Out: a text, a picture and one of each medium's own kinds.
+    // Outbound: text, pictures and the media's own kinds.
     for (name, what, message) in messages(&map.into())? {
         let channel = channel(&channels, name)?;
         let result = channel.send(&message).await;
-        let told = result.as_ref().map_or_else(ToString::to_string, |accepted| {
+        let outcome = result.as_ref().map_or_else(ToString::to_string, |accepted| {
             let losses = if accepted.losses.is_empty() { String::new() } else { format!(", {:?}", accepted.losses) };
             format!("accepted as {}{losses}", accepted.id())
         });
-        table.row(name, channel, "sent", what, &told, result.is_ok());
+        table.row(name, channel, "sent", what, &outcome, result.is_ok());
     }
 
-    // Out, but wrong: refused with the field and the rule, and nothing reaches a gateway.
+    // Invalid: each fails with the field and the rule, before the network.
     let before = vendors.requests().await;
-    for (name, what, message) in wrong()? {
+    for (name, what, message) in invalid_messages()? {
         let channel = channel(&channels, name)?;
-        let error = channel.send(&message).await.err().ok_or("it was sent")?;
-        let held = error.outcome() == Outcome::NotSent && error.field().is_some();
-        table.row(name, channel, "refused", what, &error.to_string(), held);
+        let error = channel.send(&message).await.err().ok_or("an invalid message was sent")?;
+        let passed = error.outcome() == Outcome::NotSent && error.field().is_some();
+        table.row(name, channel, "refused", what, &error.to_string(), passed);
     }
-    table.held("nothing of that reached a gateway", vendors.requests().await == before);
+    table.check("no invalid message reached a gateway", vendors.requests().await == before);
 
-    // In: what the vendors post, twice, as they do.
+    // Inbound: every webhook is delivered twice, as gateways do.
     let mut seen = BTreeSet::new();
     let mut ladder: BTreeMap<String, DeliveryState> = BTreeMap::new();
     let mut repeats = 0;
@@ -68,36 +68,30 @@ async fn main() -> Result<()> {
                 continue;
             }
             match event {
-                // What we sent ourselves comes back on Messenger: nobody answers that.
+                // Messenger echoes what we send: no reply.
                 Event::Inbound(inbound) if inbound.echo => {
-                    let told = "not answered";
-                    table.row(
-                        name,
-                        channel,
-                        "received",
-                        "echo of ours",
-                        told,
-                        channel.reply(&inbound, "Hm").await.is_err(),
-                    );
+                    let outcome = "not answered";
+                    table.row(name, channel, "received", "echo", outcome, channel.reply(&inbound, "Hm").await.is_err());
                 }
                 Event::Inbound(inbound) => {
-                    let (what, held) = read(channel, &inbound).await?;
-                    table.row(name, channel, "received", &what, &format!("from {}", inbound.from), held);
-                    // Whoever says STOP gets no "thank you" for it.
+                    let (what, passed) = describe(channel, &inbound).await?;
+                    table.row(name, channel, "received", &what, &format!("from {}", inbound.from), passed);
+                    // STOP gets no reply.
                     if inbound.text().and_then(keyword) == Some(Keyword::Stop) {
                         continue;
                     }
                     let reply = channel.reply(&inbound, "Thank you, we are on it.").await;
-                    let told = reply.as_ref().map_or_else(ToString::to_string, |a| format!("accepted as {}", a.id()));
-                    table.row(name, channel, "replied", "text", &told, reply.is_ok());
+                    let outcome =
+                        reply.as_ref().map_or_else(ToString::to_string, |a| format!("accepted as {}", a.id()));
+                    table.row(name, channel, "replied", "text", &outcome, reply.is_ok());
                 }
                 Event::Delivery(delivery) => {
-                    // Messenger's are of one message, or of all up to a moment.
+                    // A status of Messenger concerns one message, or all up to a time.
                     let id = delivery.id().map_or("all", |id| id.as_str());
                     let state = ladder.entry(format!("{name} {id}")).or_insert(DeliveryState::Unrecognised);
                     *state = state.join(delivery.state);
-                    let told = format!("now {state:?}");
-                    table.row(name, channel, "status", &delivery.status, &told, *state >= delivery.state);
+                    let outcome = format!("now {state:?}");
+                    table.row(name, channel, "status", &delivery.status, &outcome, *state >= delivery.state);
                 }
                 Event::OptOut(opt_out) => {
                     table.row(
@@ -115,28 +109,28 @@ async fn main() -> Result<()> {
     }
     let finals: Vec<_> = ladder.values().copied().collect();
     use DeliveryState::{Delivered, Read};
-    table.held(
-        "statuses that came out of order and twice end on their highest rung",
+    table.check(
+        "statuses out of order and duplicated end in the highest state",
         finals == [Read, Delivered, Delivered, Delivered, Read],
     );
-    table.held("everything that came twice was told apart", repeats == seen.len());
+    table.check("all duplicates were recognised", repeats == seen.len());
 
-    // In, but forged.
+    // Forged webhooks.
     for (name, request) in vendors.forgeries()? {
         let channel = channel(&channels, name)?;
-        let error = channel.receive(&request).await.err().ok_or("a forged webhook got in")?;
-        let held = matches!(error.webhook_status().as_u16(), 401 | 403);
+        let error = channel.receive(&request).await.err().ok_or("a forged webhook was accepted")?;
+        let passed = matches!(error.webhook_status().as_u16(), 401 | 403);
         table.row(
             name,
             channel,
             "refused",
             "forged webhook",
             &format!("{error}; answered {}", error.webhook_status()),
-            held,
+            passed,
         );
     }
 
-    table.held("every vendor saw what it should have seen", vendors.verify().await);
+    table.check("every vendor received the expected requests", vendors.verify().await);
     table.finish()
 }
 
@@ -144,8 +138,8 @@ fn channel<'a>(channels: &'a Channels, name: &str) -> Result<&'a dyn Channel> {
     Ok(&**channels.get(name).ok_or("no such channel")?)
 }
 
-/// What a resident wrote, in a few words. A file is fetched and its hash compared.
-async fn read(channel: &dyn Channel, inbound: &Inbound) -> Result<(String, bool)> {
+/// Describes a resident's message. Fetches a picture and compares its hash.
+async fn describe(channel: &dyn Channel, inbound: &Inbound) -> Result<(String, bool)> {
     let [photo] = inbound.media() else {
         let text = inbound.text().unwrap_or_default();
         return Ok((format!("text of {} characters", text.chars().count()), !text.is_empty()));
@@ -231,7 +225,7 @@ fn messages(map: &civic_messaging::message::MediaSource) -> Result<Sends> {
     ])
 }
 
-fn wrong() -> Result<Sends> {
+fn invalid_messages() -> Result<Sends> {
     let phone = Address::phone("07700 900123")?;
     let on_x = Address::x("1900000000000000101")?;
     let picture = || Media::image("https://www.example.gov.uk/tree.png");
@@ -256,5 +250,5 @@ fn wrong() -> Result<Sends> {
     ])
 }
 
-/// The webhooks of one vendor, for the others' modules to sign.
+/// Signed webhooks, by the name of their channel.
 type Webhooks = Vec<(&'static str, Request)>;

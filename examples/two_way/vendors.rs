@@ -1,4 +1,4 @@
-//! Stand-ins of the four vendors on loopback, and the webhooks that they post.
+//! Mock servers of the four vendors on loopback, and their webhooks.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -34,14 +34,14 @@ impl Vendors {
             twilio: MockServer::start().await,
             notify: MockServer::start().await,
         };
-        vendors.play_meta().await;
-        vendors.play_x().await;
-        vendors.play_twilio().await;
-        vendors.play_notify().await;
+        vendors.mount_meta().await;
+        vendors.mount_x().await;
+        vendors.mount_twilio().await;
+        vendors.mount_notify().await;
         vendors
     }
 
-    /// A council's configuration, with base URLs that lead here.
+    /// Returns a council's configuration, with base URLs of the mock servers.
     pub(crate) fn settings(&self) -> String {
         let (meta, x, twilio, notify) = (self.meta.uri(), self.x.uri(), self.twilio.uri(), self.notify.uri());
         format!(
@@ -101,7 +101,7 @@ impl Vendors {
         )
     }
 
-    /// How many requests reached any vendor.
+    /// Returns the number of requests that reached a vendor.
     pub(crate) async fn requests(&self) -> usize {
         let mut count = 0;
         for server in [&self.meta, &self.x, &self.twilio, &self.notify] {
@@ -110,24 +110,24 @@ impl Vendors {
         count
     }
 
-    /// Whether every vendor saw what it should have seen: no request went unanswered, and the pictures arrived whole.
+    /// Returns `true` if both pictures were uploaded intact.
     pub(crate) async fn verify(&self) -> bool {
-        let whole = |body: &[u8]| body.windows(FALLEN_TREE.len()).any(|window| window == FALLEN_TREE);
+        let has_picture = |body: &[u8]| body.windows(FALLEN_TREE.len()).any(|window| window == FALLEN_TREE);
         let mut uploads = 0;
         for server in [&self.meta, &self.x] {
             let requests = server.received_requests().await.unwrap_or_default();
-            uploads += requests.iter().filter(|request| whole(&request.body)).count();
+            uploads += requests.iter().filter(|request| has_picture(&request.body)).count();
         }
         uploads == 2
     }
 
-    async fn play_meta(&self) {
+    async fn mount_meta(&self) {
         let number = "/v26.0/200000000000001";
         let token = || header("authorization", "Bearer example-meta-token");
-        let taken =
+        let accepted =
             ResponseTemplate::new(200).set_body_bytes(fixture("whatsapp/response/send_ok_phone_and_bsuid.json"));
         let messages = Mock::given(method("POST")).and(path(format!("{number}/messages"))).and(token());
-        messages.respond_with(taken).mount(&self.meta).await;
+        messages.respond_with(accepted).mount(&self.meta).await;
         let uploaded = ResponseTemplate::new(200).set_body_bytes(fixture("whatsapp/response/media_upload.json"));
         let media = Mock::given(method("POST")).and(path(format!("{number}/media"))).and(token());
         media.respond_with(uploaded).mount(&self.meta).await;
@@ -140,13 +140,13 @@ impl Vendors {
 
         let page = Mock::given(method("POST")).and(path("/v26.0/7000000000000001/messages"));
         let page = page.and(header("authorization", "Bearer example-page-token"));
-        let taken = ResponseTemplate::new(200).set_body_bytes(fixture("messenger/send_ok.json"));
-        page.respond_with(taken).mount(&self.meta).await;
-        // Whoever has the address gets the file: no token comes along.
+        let accepted = ResponseTemplate::new(200).set_body_bytes(fixture("messenger/send_ok.json"));
+        page.respond_with(accepted).mount(&self.meta).await;
+        // The URL is public: no token is sent.
         Mock::given(method("GET")).and(path("/scontent/1.jpg")).respond_with(photo()).mount(&self.meta).await;
     }
 
-    async fn play_x(&self) {
+    async fn mount_x(&self) {
         let fresh = ResponseTemplate::new(200).set_body_bytes(fixture("x/oauth2_token.response.200.json"));
         let refresh = Mock::given(method("POST")).and(path("/2/oauth2/token"));
         refresh.and(body_string_contains("example-refresh-token")).respond_with(fresh).expect(1).mount(&self.x).await;
@@ -165,19 +165,19 @@ impl Vendors {
         Mock::given(method("GET")).and(path(file)).and(token()).respond_with(photo()).mount(&self.x).await;
     }
 
-    async fn play_twilio(&self) {
-        let taken = json!({
+    async fn mount_twilio(&self) {
+        let accepted = json!({
             "sid": "SM11111111111111111111111111111111", "status": "queued", "num_segments": "1", "num_media": "0",
             "price": null, "price_unit": "GBP", "error_code": null, "to": "+447700900123", "from": "+447700900456",
         });
         let messages = Mock::given(method("POST")).and(path(format!("/2010-04-01/Accounts/{ACCOUNT}/Messages.json")));
-        messages.respond_with(ResponseTemplate::new(201).set_body_json(taken)).mount(&self.twilio).await;
+        messages.respond_with(ResponseTemplate::new(201).set_body_json(accepted)).mount(&self.twilio).await;
         let file = Mock::given(method("GET")).and(path(PICTURE));
         file.respond_with(photo()).mount(&self.twilio).await;
     }
 
-    async fn play_notify(&self) {
-        // Notify's own answers, as recorded: the one that rewrites a text, and one for every other.
+    async fn mount_notify(&self) {
+        // Recorded responses of Notify: one with a rewritten text, and one for every other text.
         let recorded: Value = serde_json::from_slice(&fixture("sms/notify_api_recorded.json")).unwrap_or_default();
         let rewritten = recorded["cases"][0]["response"].clone();
         let mut plain = rewritten.clone();
@@ -191,14 +191,14 @@ impl Vendors {
         }
     }
 
-    /// What the vendors post, each of it twice, with their signatures.
+    /// Returns the vendors' signed webhooks, each twice.
     pub(crate) fn webhooks(&self) -> Result<Webhooks> {
         let mut webhooks = Vec::new();
         for _ in 0..2 {
             for name in ["inbound/text.json", "batch/out_of_order_statuses.json"] {
                 webhooks.push(("whatsapp", meta(&fixture(&format!("whatsapp/{name}")), "example-app-secret")?));
             }
-            // The vendor's webhook of a photo, with the hash of ours.
+            // A recorded webhook, with the hash of our photo.
             let mut photo: Value = serde_json::from_slice(&fixture("whatsapp/inbound/image_no_url.json"))?;
             let hash = BASE64_STANDARD.encode(Digest::sha256(FALLEN_TREE).as_bytes());
             photo["entry"][0]["changes"][0]["value"]["messages"][0]["image"]["sha256"] = hash.into();
@@ -225,7 +225,7 @@ impl Vendors {
         Ok(webhooks)
     }
 
-    /// What somebody else posts.
+    /// Returns webhooks with wrong signatures.
     pub(crate) fn forgeries(&self) -> Result<Webhooks> {
         let form = self.twilio_forms().into_iter().next().unwrap_or_default();
         Ok(vec![
@@ -284,7 +284,7 @@ fn meta(body: &[u8], secret: &str) -> Result<Request> {
     Ok(http::Request::post("/webhooks/meta").header(header, signature).body(body.to_vec())?.into())
 }
 
-/// X's webhooks with the signatures of the vendor's vectors.
+/// Returns X's webhooks with the signatures of the test vectors.
 fn x(name: &str) -> Result<Request> {
     let vectors: Value = serde_json::from_slice(&fixture("x/vectors.json"))?;
     let signature = vectors["webhook_signature"]["files"][name].as_str().ok_or("no vector")?;

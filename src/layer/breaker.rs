@@ -1,4 +1,4 @@
-//! Whether a gateway that does not answer is asked at all.
+//! Circuit breaker of a gateway, as a pure value.
 
 use std::time::Duration;
 
@@ -7,13 +7,12 @@ use crate::model::info::Info;
 use crate::model::message::Accepted;
 use crate::telemetry;
 
-/// Whether a gateway is asked, or left alone for a while because it does not answer: a pure value, which reads no
-/// clock.
+/// Circuit breaker of a gateway. A pure value: the caller passes the time.
 ///
-/// It counts faults of the gateway and of the way to it, one after another; a gateway that says no to a message is well.
-/// After 5 of them it opens: nothing is asked for 10 seconds. Then one call may go, as a probe: if that goes well, all
-/// may, and if not, the rest is twice as long, up to 5 minutes. So it never stays open for good, and a probe that
-/// nobody reports on is followed by another one.
+/// Counts consecutive failures of the gateway and of the connection to it; a rejected message is no failure. After 5 it
+/// opens, and for 10 seconds allows no call. Then it is half-open and allows one call as a probe: a success closes it, a
+/// failure opens it for twice as long, up to 5 minutes. A probe without a report times out and is followed by another
+/// one, so that the breaker never stays open indefinitely.
 ///
 /// ```
 /// use std::time::Duration;
@@ -21,153 +20,168 @@ use crate::telemetry;
 ///
 /// let (mut breaker, secs) = (Breaker::new(), Duration::from_secs);
 /// for _ in 0..5 {
-///     breaker.report(CallOutcome::Fault, secs(0));
+///     breaker.report(CallOutcome::Failure, secs(0));
 /// }
 /// assert_eq!(breaker.try_acquire(secs(4)), Err(secs(6)));
-/// assert_eq!(breaker.try_acquire(secs(10)), Ok(())); // the probe
+/// assert_eq!(breaker.try_acquire(secs(10)), Ok(())); // half-open: the probe
 /// assert!(breaker.try_acquire(secs(10)).is_err());
-/// breaker.report(CallOutcome::Well, secs(11));
+/// breaker.report(CallOutcome::Success, secs(11));
 /// assert_eq!(breaker.try_acquire(secs(11)), Ok(()));
 /// ```
 #[derive(Clone, Debug)]
 pub struct Breaker {
-    faults: u32,
-    rest: Duration,
+    threshold: u32,
+    open_for: Duration,
     state: State,
 }
 
 #[derive(Clone, Copy, Debug)]
 enum State {
-    /// All may go. So many faults came one after another.
-    Closed(u32),
-    /// Nothing may go until then, and it rests so long.
-    Open(Duration, Duration),
-    /// Nothing may go until then: the gateway asked for that itself. It had rested so long before.
-    Asked(Duration, Duration),
-    /// A probe is on its way, which is given up then; it had rested so long.
-    Probing(Duration, Duration),
+    Closed {
+        /// Consecutive failures so far.
+        failures: u32,
+    },
+    Open {
+        until: Duration,
+        open_for: Duration,
+    },
+    /// Open because the gateway asked for a pause.
+    Paused {
+        until: Duration,
+        open_for: Duration,
+    },
+    /// One probe is in flight.
+    HalfOpen {
+        /// The time-out of the probe.
+        until: Duration,
+        open_for: Duration,
+    },
 }
 
-/// What changed for a gateway.
+/// A state transition of a [`Breaker`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BreakerTransition {
-    /// It is left alone for this long, and was not before.
-    Rests(Duration),
-    /// It works again.
-    Works,
+    /// The breaker opened for this time.
+    Opened(Duration),
+    /// The breaker closed.
+    Closed,
 }
 
 impl BreakerTransition {
     pub(crate) fn record(self, info: &Info) {
         match self {
-            Self::Rests(time) => telemetry::circuit_opened(info, time),
-            Self::Works => telemetry::circuit_closed(info),
+            Self::Opened(time) => telemetry::circuit_opened(info, time),
+            Self::Closed => telemetry::circuit_closed(info),
         }
     }
 }
 
-/// What the end of a call says of the gateway.
+/// The outcome of a call, as a [`Breaker`] counts it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CallOutcome {
-    /// The gateway, or the way to it, does not work.
-    Fault,
-    /// It was not asked, so nothing is known.
-    Unasked,
-    /// It answered.
-    Well,
+    /// The gateway, or the connection to it, failed.
+    Failure,
+    /// No request was made: the gateway's state is unknown.
+    NotCalled,
+    /// The gateway responded.
+    Success,
 }
 
-const REST_MAX: Duration = Duration::from_secs(300);
+const OPEN_FOR_MAX: Duration = Duration::from_secs(300);
 
 impl Breaker {
-    /// Opens after 5 faults, for 10 seconds.
+    /// Creates a breaker that opens after 5 consecutive failures, for 10 seconds.
     pub const fn new() -> Self {
-        Self { faults: 5, rest: Duration::from_secs(10), state: State::Closed(0) }
+        Self { threshold: 5, open_for: Duration::from_secs(10), state: State::Closed { failures: 0 } }
     }
 
-    /// Opens after another number of faults, 1 or more, for another time at first, up to 5 minutes.
+    /// Sets the number of consecutive failures that open the breaker, and for how long it opens at first.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`] for anything else.
-    pub fn threshold(self, faults: u32, rest: Duration) -> Result<Self> {
-        if faults == 0 {
-            return Err(Error::config("faults", "must be 1 or more"));
+    /// [`ErrorKind::Config`] for no failures, and for a time of 0 or above 5 minutes.
+    pub fn threshold(self, failures: u32, open_for: Duration) -> Result<Self> {
+        if failures == 0 {
+            return Err(Error::config("failures", "must be 1 or more"));
         }
-        if rest.is_zero() || rest > REST_MAX {
-            return Err(Error::config("rest", "must be above nothing and at most 5 minutes"));
+        if open_for.is_zero() || open_for > OPEN_FOR_MAX {
+            return Err(Error::config("open_for", "must be above 0 and at most 5 minutes"));
         }
-        Ok(Self { faults, rest, ..self })
+        Ok(Self { threshold: failures, open_for, ..self })
     }
 
-    /// Whether a call may go, without taking anything. `now` is any time that does not go back.
+    /// Checks that a call is allowed, without starting a probe. `now` comes from any monotonic clock.
     ///
     /// # Errors
-    /// How long it is left alone yet.
+    /// The remaining time for which the breaker is open.
     pub fn ready(&self, now: Duration) -> Result<(), Duration> {
         match self.state {
-            State::Open(until, _) | State::Asked(until, _) | State::Probing(until, _) if now < until => {
+            State::Open { until, .. } | State::Paused { until, .. } | State::HalfOpen { until, .. } if now < until => {
                 Err(until - now)
             }
             _ => Ok(()),
         }
     }
 
-    /// Whether the gateway asked to be left alone at this time, so that it is not asked even as a last resort.
-    pub fn asked_for_rest(&self, now: Duration) -> bool {
-        matches!(self.state, State::Asked(until, _) if now < until)
+    /// Returns `true` if the gateway asked for a pause that has not ended: it is not called even as a last resort.
+    pub fn is_paused(&self, now: Duration) -> bool {
+        matches!(self.state, State::Paused { until, .. } if now < until)
     }
 
-    /// Lets a call go, if one may; after a rest that is a probe, and no other call may go until it has ended.
+    /// Allows a call. If the breaker was open, the call is the probe, and no other call is allowed until it ends.
     ///
     /// # Errors
-    /// How long it is left alone yet.
+    /// The remaining time for which the breaker is open.
     pub fn try_acquire(&mut self, now: Duration) -> Result<(), Duration> {
         self.ready(now)?;
-        if let State::Open(_, rest) | State::Asked(_, rest) | State::Probing(_, rest) = self.state {
-            self.state = State::Probing(now.saturating_add(rest), rest);
+        if let State::Open { open_for, .. } | State::Paused { open_for, .. } | State::HalfOpen { open_for, .. } =
+            self.state
+        {
+            self.state = State::HalfOpen { until: now.saturating_add(open_for), open_for };
         }
         Ok(())
     }
 
-    /// Takes the end of a call, and says what that changed.
-    pub fn report(&mut self, verdict: CallOutcome, now: Duration) -> Option<BreakerTransition> {
+    /// Records the outcome of a call and returns the transition that it caused.
+    pub fn report(&mut self, outcome: CallOutcome, now: Duration) -> Option<BreakerTransition> {
         let before = self.state;
-        let open = |rest: Duration| State::Open(now.saturating_add(rest), rest);
-        self.state = match (verdict, self.state) {
-            (CallOutcome::Well, State::Closed(_) | State::Probing(..)) => State::Closed(0),
-            (CallOutcome::Fault, State::Closed(so_far)) if so_far.saturating_add(1) >= self.faults => open(self.rest),
-            (CallOutcome::Fault, State::Closed(so_far)) => State::Closed(so_far + 1),
-            (CallOutcome::Fault, State::Probing(_, rest)) => open((rest * 2).min(REST_MAX)),
-            // The probe was not made: the next call is one.
-            (CallOutcome::Unasked, State::Probing(_, rest)) => State::Open(now, rest),
-            // What began before it opened says nothing new.
-            (CallOutcome::Unasked, state) | (_, state @ (State::Open(..) | State::Asked(..))) => state,
+        let open = |open_for: Duration| State::Open { until: now.saturating_add(open_for), open_for };
+        self.state = match (outcome, self.state) {
+            (CallOutcome::Success, State::Closed { .. } | State::HalfOpen { .. }) => State::Closed { failures: 0 },
+            (CallOutcome::Failure, State::Closed { failures }) if failures.saturating_add(1) >= self.threshold => {
+                open(self.open_for)
+            }
+            (CallOutcome::Failure, State::Closed { failures }) => State::Closed { failures: failures + 1 },
+            (CallOutcome::Failure, State::HalfOpen { open_for, .. }) => open((open_for * 2).min(OPEN_FOR_MAX)),
+            // The probe was not made: the next call is the probe.
+            (CallOutcome::NotCalled, State::HalfOpen { open_for, .. }) => State::Open { until: now, open_for },
+            // A call that began before the breaker opened adds nothing.
+            (CallOutcome::NotCalled, state) | (_, state @ (State::Open { .. } | State::Paused { .. })) => state,
         };
         match (before, self.state) {
-            (State::Closed(_) | State::Probing(..), State::Open(until, rest)) if until > now => {
-                Some(BreakerTransition::Rests(rest))
+            (State::Closed { .. } | State::HalfOpen { .. }, State::Open { until, open_for }) if until > now => {
+                Some(BreakerTransition::Opened(open_for))
             }
-            (State::Probing(..), State::Closed(_)) => Some(BreakerTransition::Works),
+            (State::HalfOpen { .. }, State::Closed { .. }) => Some(BreakerTransition::Closed),
             _ => None,
         }
     }
 
-    /// Leaves the gateway alone for this long at least, for a reason that is not counted, and says what that changed.
+    /// Opens the breaker for at least this time, whatever the number of failures, and returns the transition.
     pub fn open_for(&mut self, time: Duration, now: Duration) -> Option<BreakerTransition> {
-        self.leave(State::Open(now.saturating_add(time), self.rest), time, now)
+        self.open(State::Open { until: now.saturating_add(time), open_for: self.open_for }, time, now)
     }
 
-    /// Leaves the gateway alone for this long at least, as it asked itself, and says what that changed.
+    /// Opens the breaker for at least the time that the gateway asked for, and returns the transition.
     pub fn pause(&mut self, time: Duration, now: Duration) -> Option<BreakerTransition> {
-        self.leave(State::Asked(now.saturating_add(time), self.rest), time, now)
+        self.open(State::Paused { until: now.saturating_add(time), open_for: self.open_for }, time, now)
     }
 
-    fn leave(&mut self, state: State, time: Duration, now: Duration) -> Option<BreakerTransition> {
-        let rested = self.ready(now).err();
-        if rested.is_none_or(|left| left < time) {
+    fn open(&mut self, state: State, time: Duration, now: Duration) -> Option<BreakerTransition> {
+        let remaining = self.ready(now).err();
+        if remaining.is_none_or(|remaining| remaining < time) {
             self.state = state;
         }
-        rested.is_none().then_some(BreakerTransition::Rests(time))
+        remaining.is_none().then_some(BreakerTransition::Opened(time))
     }
 }
 
@@ -178,16 +192,16 @@ impl Default for Breaker {
 }
 
 impl CallOutcome {
-    /// What the end of a send says of the gateway.
+    /// Classifies the result of a send.
     ///
-    /// A message that was refused, and a limit that was reached, come from a gateway that works.
-    pub fn from_result(sent: &Result<Accepted>) -> Self {
-        match sent {
-            Ok(_) => Self::Well,
+    /// A gateway that rejects a message, or that reports a limit, works: a [`Success`](Self::Success).
+    pub fn from_result(result: &Result<Accepted>) -> Self {
+        match result {
+            Ok(_) => Self::Success,
             Err(error) => match (error.kind(), error.outcome()) {
-                (ErrorKind::Unavailable | ErrorKind::Unexpected, _) => Self::Fault,
-                (_, Outcome::NotSent) => Self::Unasked,
-                (_, Outcome::Rejected | Outcome::Unknown) => Self::Well,
+                (ErrorKind::Unavailable | ErrorKind::Unexpected, _) => Self::Failure,
+                (_, Outcome::NotSent) => Self::NotCalled,
+                (_, Outcome::Rejected | Outcome::Unknown) => Self::Success,
             },
         }
     }
@@ -198,37 +212,37 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_refusal_of_one_message_is_no_fault() {
+    fn rejected_message_is_not_a_failure() {
         let of = |kind, outcome| CallOutcome::from_result(&Err(Error::new(kind, "no").with_outcome(outcome)));
         for kind in [ErrorKind::OptedOut, ErrorKind::InvalidRecipient, ErrorKind::RateLimited, ErrorKind::Rejected] {
-            assert_eq!(of(kind, Outcome::Rejected), CallOutcome::Well, "{kind:?}");
+            assert_eq!(of(kind, Outcome::Rejected), CallOutcome::Success, "{kind:?}");
         }
-        assert_eq!(of(ErrorKind::Unavailable, Outcome::NotSent), CallOutcome::Fault);
-        assert_eq!(of(ErrorKind::Unavailable, Outcome::Unknown), CallOutcome::Fault);
-        assert_eq!(of(ErrorKind::Unexpected, Outcome::Unknown), CallOutcome::Fault);
-        assert_eq!(of(ErrorKind::InvalidMessage, Outcome::NotSent), CallOutcome::Unasked);
+        assert_eq!(of(ErrorKind::Unavailable, Outcome::NotSent), CallOutcome::Failure);
+        assert_eq!(of(ErrorKind::Unavailable, Outcome::Unknown), CallOutcome::Failure);
+        assert_eq!(of(ErrorKind::Unexpected, Outcome::Unknown), CallOutcome::Failure);
+        assert_eq!(of(ErrorKind::InvalidMessage, Outcome::NotSent), CallOutcome::NotCalled);
     }
 
     #[test]
-    fn a_pause_never_shortens_a_rest() {
+    fn pause_never_shortens_the_open_time() {
         let mut breaker = Breaker::new().threshold(1, Duration::from_secs(60)).unwrap();
-        let rests = |secs| Some(BreakerTransition::Rests(Duration::from_secs(secs)));
-        assert_eq!(breaker.report(CallOutcome::Fault, Duration::ZERO), rests(60));
+        let opened = |secs| Some(BreakerTransition::Opened(Duration::from_secs(secs)));
+        assert_eq!(breaker.report(CallOutcome::Failure, Duration::ZERO), opened(60));
         assert_eq!(breaker.pause(Duration::from_secs(5), Duration::ZERO), None);
         assert_eq!(breaker.ready(Duration::ZERO), Err(Duration::from_secs(60)));
         assert_eq!(breaker.pause(Duration::from_secs(90), Duration::ZERO), None);
         assert_eq!(breaker.ready(Duration::ZERO), Err(Duration::from_secs(90)));
-        // The probe tells.
+        // Half-open: the probe decides.
         let later = Duration::from_secs(90);
-        assert_eq!((breaker.try_acquire(later), breaker.report(CallOutcome::Fault, later)), (Ok(()), rests(120)));
+        assert_eq!((breaker.try_acquire(later), breaker.report(CallOutcome::Failure, later)), (Ok(()), opened(120)));
         let later = later * 3;
         assert_eq!(
-            (breaker.try_acquire(later), breaker.report(CallOutcome::Well, later)),
-            (Ok(()), Some(BreakerTransition::Works))
+            (breaker.try_acquire(later), breaker.report(CallOutcome::Success, later)),
+            (Ok(()), Some(BreakerTransition::Closed))
         );
-        assert_eq!(breaker.pause(Duration::from_secs(7), later), rests(7));
-        assert_eq!(Breaker::new().threshold(0, REST_MAX).unwrap_err().field(), Some("faults"));
-        assert_eq!(Breaker::new().threshold(1, REST_MAX * 2).unwrap_err().field(), Some("rest"));
+        assert_eq!(breaker.pause(Duration::from_secs(7), later), opened(7));
+        assert_eq!(Breaker::new().threshold(0, OPEN_FOR_MAX).unwrap_err().field(), Some("failures"));
+        assert_eq!(Breaker::new().threshold(1, OPEN_FOR_MAX * 2).unwrap_err().field(), Some("open_for"));
     }
 
     #[derive(Clone, Copy, Debug)]
@@ -243,29 +257,29 @@ mod tests {
         let time = (random >> 8) % 400;
         match random % 10 {
             0..3 => Op::Acquire,
-            3..5 => Op::Record(CallOutcome::Fault),
-            5 => Op::Record(CallOutcome::Unasked),
-            6 => Op::Record(CallOutcome::Well),
+            3..5 => Op::Record(CallOutcome::Failure),
+            5 => Op::Record(CallOutcome::NotCalled),
+            6 => Op::Record(CallOutcome::Success),
             7 => Op::Pause(time),
             _ => Op::Wait(time % 40),
         }
     }
 
-    /// The same by another way of thinking: a list of what has happened, read anew for each question.
+    /// A reference model with optional fields in place of states.
     #[derive(Default)]
     struct Model {
-        run: u32,
-        closed_until: Option<u64>,
+        failures: u32,
+        open_until: Option<u64>,
         probe: Option<u64>,
-        rest: u64,
+        open_for: u64,
     }
 
     impl Model {
-        const FAULTS: u32 = 3;
-        const REST: u64 = 10;
+        const THRESHOLD: u32 = 3;
+        const OPEN_FOR: u64 = 10;
 
         fn blocked(&self, now: u64) -> Option<u64> {
-            let until = self.closed_until?;
+            let until = self.open_until?;
             let end = self.probe.unwrap_or(until);
             (now < end).then(|| end - now)
         }
@@ -274,30 +288,30 @@ mod tests {
             match op {
                 Op::Acquire => {
                     let blocked = self.blocked(now);
-                    if blocked.is_none() && self.closed_until.is_some() {
-                        self.probe = Some(now + self.rest);
+                    if blocked.is_none() && self.open_until.is_some() {
+                        self.probe = Some(now + self.open_for);
                     }
                     return blocked;
                 }
                 Op::Pause(time) => {
                     if self.blocked(now).is_none_or(|left| left < time) {
-                        *self = Self { closed_until: Some(now + time), rest: Self::REST, ..Self::default() };
+                        *self = Self { open_until: Some(now + time), open_for: Self::OPEN_FOR, ..Self::default() };
                     }
                 }
-                Op::Record(verdict) => match (self.closed_until, self.probe, verdict) {
-                    (None, _, CallOutcome::Well) => self.run = 0,
-                    (None, _, CallOutcome::Fault) => {
-                        self.run += 1;
-                        if self.run == Self::FAULTS {
-                            (self.closed_until, self.rest) = (Some(now + Self::REST), Self::REST);
+                Op::Record(outcome) => match (self.open_until, self.probe, outcome) {
+                    (None, _, CallOutcome::Success) => self.failures = 0,
+                    (None, _, CallOutcome::Failure) => {
+                        self.failures += 1;
+                        if self.failures == Self::THRESHOLD {
+                            (self.open_until, self.open_for) = (Some(now + Self::OPEN_FOR), Self::OPEN_FOR);
                         }
                     }
-                    (Some(_), Some(_), CallOutcome::Well) => *self = Self::default(),
-                    (Some(_), Some(_), CallOutcome::Fault) => {
-                        self.rest = (self.rest * 2).min(300);
-                        (self.closed_until, self.probe) = (Some(now + self.rest), None);
+                    (Some(_), Some(_), CallOutcome::Success) => *self = Self::default(),
+                    (Some(_), Some(_), CallOutcome::Failure) => {
+                        self.open_for = (self.open_for * 2).min(300);
+                        (self.open_until, self.probe) = (Some(now + self.open_for), None);
                     }
-                    (Some(_), Some(_), CallOutcome::Unasked) => (self.closed_until, self.probe) = (Some(now), None),
+                    (Some(_), Some(_), CallOutcome::NotCalled) => (self.open_until, self.probe) = (Some(now), None),
                     _ => {}
                 },
                 Op::Wait(_) => {}
@@ -307,12 +321,12 @@ mod tests {
     }
 
     #[test]
-    fn it_does_as_its_model_does_over_100_000_sequences() {
+    fn breaker_matches_its_model_over_100_000_sequences() {
         for seed in 1..=100_000_u64 {
-            let mut breaker = Breaker::new().threshold(Model::FAULTS, Duration::from_secs(Model::REST)).unwrap();
+            let mut breaker = Breaker::new().threshold(Model::THRESHOLD, Duration::from_secs(Model::OPEN_FOR)).unwrap();
             let (mut model, mut now, mut x) = (Model::default(), 0, seed);
             for step in 0..30 {
-                // xorshift64: repeatable.
+                // xorshift64: reproducible.
                 x ^= x << 13;
                 x ^= x >> 7;
                 x ^= x << 17;
@@ -323,8 +337,8 @@ mod tests {
                         _ = breaker.pause(Duration::from_secs(time), at);
                         None
                     }
-                    Op::Record(verdict) => {
-                        _ = breaker.report(verdict, at);
+                    Op::Record(outcome) => {
+                        _ = breaker.report(outcome, at);
                         None
                     }
                     Op::Wait(time) => {

@@ -1,4 +1,4 @@
-//! Leaves a gateway alone that does not answer.
+//! The layer [`CircuitBreaker`].
 
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -14,11 +14,12 @@ use crate::model::info::Info;
 use crate::model::message::{Accepted, Message};
 use crate::telemetry;
 
-/// Leaves a gateway alone that does not answer, so that a send fails at once in place of waiting: see [`Breaker`].
+/// Stops calling a gateway that does not respond, so that a send fails at once: see [`Breaker`].
 ///
-/// Such a failure says that nothing was sent, and how long the rest takes yet; a [`Retry`](super::Retry) around it waits
-/// that out, if its schedule allows. Only sends are counted and refused. It stands nearest to the gateway, behind the
-/// wait for a turn, so that what waited for its turn when the gateway went down is not sent into the dark.
+/// While the breaker is open, a send fails with [`Outcome::NotSent`](crate::Outcome::NotSent) and the remaining time in
+/// [`Error::retry_after`]; a [`Retry`](super::Retry) around it waits that long if its schedule allows. Only sends are
+/// counted and skipped. Place it innermost, inside the rate limit: a message that waited for the rate limit while the
+/// gateway went down is then not sent to it.
 ///
 /// ```
 /// use civic_messaging::layer::{CircuitBreaker, Layer};
@@ -43,17 +44,17 @@ pub struct CircuitBreaker {
 }
 
 impl CircuitBreaker {
-    /// By [`Breaker::new`].
+    /// Creates the layer with [`Breaker::new`].
     pub fn new() -> Self {
         Self::from_breaker(Breaker::new())
     }
 
-    /// By another breaker.
+    /// Creates the layer with this breaker.
     pub fn from_breaker(breaker: Breaker) -> Self {
         Self { breaker: Arc::new(Mutex::new(breaker)), clock: Arc::new(SystemClock::new()) }
     }
 
-    /// By another clock.
+    /// Sets the clock.
     #[must_use]
     pub fn clock(mut self, clock: impl Clock) -> Self {
         self.clock = Arc::new(clock);
@@ -74,17 +75,17 @@ impl Default for CircuitBreaker {
 impl Layer for CircuitBreaker {
     fn wrap(&self, inner: Arc<dyn Channel>) -> Arc<dyn Channel> {
         let info = inner.info().clone().with_layer("circuit_breaker");
-        Arc::new(Breaking { info, inner, circuit: self.clone() })
+        Arc::new(BreakerChannel { info, inner, circuit: self.clone() })
     }
 }
 
-struct Breaking {
+struct BreakerChannel {
     info: Info,
     inner: Arc<dyn Channel>,
     circuit: CircuitBreaker,
 }
 
-impl fmt::Debug for Breaking {
+impl fmt::Debug for BreakerChannel {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("CircuitBreaker").field(&self.inner).finish()
     }
@@ -92,24 +93,24 @@ impl fmt::Debug for Breaking {
 
 #[async_trait]
 #[deny(clippy::missing_trait_methods)]
-impl Channel for Breaking {
+impl Channel for BreakerChannel {
     async fn send(&self, message: &Message) -> Result<Accepted> {
-        let begun = self.circuit.clock.monotonic();
-        let asked = self.circuit.breaker().try_acquire(begun);
-        if let Err(rest) = asked {
-            telemetry::left_alone(&self.info, rest);
-            return Err(Error::new(ErrorKind::Unavailable, "the gateway did not answer lately, and is left alone")
+        let started = self.circuit.clock.monotonic();
+        let allowed = self.circuit.breaker().try_acquire(started);
+        if let Err(wait) = allowed {
+            telemetry::skipped(&self.info, wait);
+            return Err(Error::new(ErrorKind::Unavailable, "circuit breaker open: the gateway failed recently")
                 .with_gateway(self.info.gateway)
-                .with_retry(true, Some(rest)));
+                .with_retry(true, Some(wait)));
         }
-        let sent = self.inner.send(message).await;
-        // The time matters for a fault only.
-        let now = if sent.is_ok() { begun } else { self.circuit.clock.monotonic() };
-        let change = self.circuit.breaker().report(CallOutcome::from_result(&sent), now);
-        if let Some(change) = change {
-            change.record(&self.info);
+        let result = self.inner.send(message).await;
+        // Only a failure needs the current time.
+        let now = if result.is_ok() { started } else { self.circuit.clock.monotonic() };
+        let transition = self.circuit.breaker().report(CallOutcome::from_result(&result), now);
+        if let Some(transition) = transition {
+            transition.record(&self.info);
         }
-        sent
+        result
     }
 
     fn info(&self) -> &Info {

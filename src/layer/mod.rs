@@ -1,21 +1,21 @@
-//! Layers: channels around a channel, that decide when and how often.
+//! Layers: channels that wrap a channel and decide when and how often it is called.
 //!
-//! | layer | does | by the decision |
+//! | layer | does | decision |
 //! |---|---|---|
-//! | `Trace` | says what happened, in `tracing` and `metrics` | |
-//! | [`Failover`] | asks another gateway where that helps and doubles nothing | [`failover::Selector`] |
-//! | [`Retry`] | tries again what certainly did not go | [`retry::Schedule`], [`retry::Budget`] |
-//! | [`RateLimit`] | waits for its turn | [`rate_limit::Limiter`] |
-//! | [`CircuitBreaker`] | leaves a gateway alone that does not answer | [`breaker::Breaker`] |
+//! | `Trace` | records outcomes in `tracing` and `metrics` | |
+//! | [`Failover`] | tries another gateway if that helps and cannot duplicate the message | [`failover::Selector`] |
+//! | [`Retry`] | retries what was certainly not sent | [`retry::Schedule`], [`retry::Budget`] |
+//! | [`RateLimit`] | waits for the rate limit | [`rate_limit::Limiter`] |
+//! | [`CircuitBreaker`] | stops calling a gateway that does not respond | [`breaker::Breaker`] |
 //!
-//! Their order, outside in: `Trace -> Failover -> Retry -> RateLimit -> CircuitBreaker -> gateway`. [`Stack`] puts them so;
-//! [docs/layers.md](https://docs.rs/crate/civic-messaging/latest/source/docs/layers.md) shows it beside three wrong ones,
-//! and what goes wrong. [`Info::layers`](crate::Info::layers) says which are there.
+//! Their order, outside in: `Trace -> Failover -> Retry -> RateLimit -> CircuitBreaker -> gateway`. [`Stack`] builds it;
+//! [docs/layers.md](https://docs.rs/crate/civic-messaging/latest/source/docs/layers.md) compares it with three wrong
+//! orders. [`Info::layers`](crate::Info::layers) lists the layers of a channel.
 //!
-//! Each decision is a value that reads no clock and no random source, and can be asked without the layer.
+//! Each decision is a value that reads no clock and no random source, usable without the layer.
 //!
-//! There is no layer for time-outs: one that drops the future of a send cannot know whether the message left. The
-//! transport has the time-out, and an error of it says what is known.
+//! There is no timeout layer: dropping the future of a send leaves its outcome unknown. Set the timeout on the transport,
+//! whose errors record whether any byte left.
 
 use std::sync::Arc;
 
@@ -38,15 +38,14 @@ pub use stack::Stack;
 #[cfg(any(feature = "metrics", feature = "tracing"))]
 pub use trace::Trace;
 
-/// A channel around a channel.
+/// Wraps channels in another channel.
 ///
-/// Its state is in the layer and not in what it wraps: given to several channels, it is one budget, one limit, one
-/// memory for all of them.
+/// A layer holds its state itself: several channels wrapped by the same layer share one budget or one limit.
 pub trait Layer: Send + Sync {
-    /// Puts it around a channel that is shared.
+    /// Wraps a shared channel.
     fn wrap(&self, inner: Arc<dyn Channel>) -> Arc<dyn Channel>;
 
-    /// Puts it around a channel.
+    /// Wraps a channel.
     fn layer(&self, inner: impl Channel) -> Arc<dyn Channel>
     where
         Self: Sized,

@@ -1,4 +1,4 @@
-//! The layers in their right order.
+//! The builder [`Stack`].
 
 use std::sync::Arc;
 
@@ -12,11 +12,11 @@ use crate::model::error::{Error, Result};
 #[cfg(any(feature = "metrics", feature = "tracing"))]
 use crate::model::secret::Secret;
 
-/// The layers in their right order, around one gateway or several.
+/// Builds the layers in the recommended order, around one gateway or several.
 ///
-/// `Trace -> Failover -> Retry -> RateLimit -> CircuitBreaker -> gateway`, of which `Failover` is there for several
-/// gateways. A retry is brief then (2 tries within 5 seconds in place of 4 within a minute), since another gateway waits.
-/// Limits are those that the gateways document, unless [`with_limit`](Self::limit) gives others.
+/// The order is `Trace -> Failover -> Retry -> RateLimit -> CircuitBreaker -> gateway`; `Failover` is present with
+/// several gateways. Retries are then brief: 2 attempts within 5 seconds in place of 4 within a minute. Rates are those
+/// that the gateways document, unless [`limit`](Self::limit) sets others.
 ///
 /// ```
 /// use civic_messaging::layer::Stack;
@@ -40,7 +40,7 @@ pub struct Stack {
 }
 
 impl Stack {
-    /// Around this gateway.
+    /// Creates a stack around this gateway.
     pub fn new(channel: impl Channel) -> Self {
         Self {
             suppliers: vec![(Arc::new(channel), None)],
@@ -54,58 +54,58 @@ impl Stack {
         }
     }
 
-    /// Or this one, where those before cannot take a message.
+    /// Adds a gateway that is tried if the previous ones cannot accept a message.
     #[must_use]
     pub fn failover_to(mut self, channel: impl Channel) -> Self {
         self.suppliers.push((Arc::new(channel), None));
         self
     }
 
-    /// Keeps the gateway that was given last to these limits. Channels of one account are given the same.
+    /// Sets the rate limit of the gateway added last. Give channels of one account the same one.
     #[must_use]
     pub fn limit(mut self, limit: RateLimit) -> Self {
-        if let Some((_, own)) = self.suppliers.last_mut() {
-            *own = Some(limit);
+        if let Some((_, last)) = self.suppliers.last_mut() {
+            *last = Some(limit);
         }
         self
     }
 
-    /// Asks several gateways in another order.
+    /// Sets the order in which gateways are tried.
     #[must_use]
     pub fn order(mut self, order: Order) -> Self {
         self.order = order;
         self
     }
 
-    /// Tries again by another schedule.
+    /// Sets the retry schedule.
     #[must_use]
     pub fn schedule(mut self, schedule: Schedule) -> Self {
         self.schedule = Some(schedule);
         self
     }
 
-    /// Tries again within another budget, which each gateway has for itself.
+    /// Sets the retry budget. Each gateway gets its own.
     #[must_use]
     pub fn budget(mut self, budget: Budget) -> Self {
         self.budget = budget;
         self
     }
 
-    /// Leaves gateways alone by another breaker, which each has for itself.
+    /// Sets the circuit breaker. Each gateway gets its own.
     #[must_use]
     pub fn breaker(mut self, breaker: Breaker) -> Self {
         self.breaker = breaker;
         self
     }
 
-    /// By another clock.
+    /// Sets the clock.
     #[must_use]
     pub fn clock(mut self, clock: impl Clock) -> Self {
         self.clock = Arc::new(clock);
         self
     }
 
-    /// Shows a person in the trace as a fingerprint under this pepper. Without one, persons are not shown at all.
+    /// Shows persons in the trace as fingerprints keyed with this pepper. Without one, persons are not shown.
     #[cfg(any(feature = "metrics", feature = "tracing"))]
     #[must_use]
     pub fn pepper(mut self, pepper: Secret) -> Self {
@@ -113,29 +113,29 @@ impl Stack {
         self
     }
 
-    /// How it tries again where nothing else was said.
-    pub(crate) fn usual_schedule(&self) -> Schedule {
+    /// Returns the default retry schedule.
+    pub(crate) fn default_schedule(&self) -> Schedule {
         if self.suppliers.len() > 1 { Schedule::BRIEF } else { Schedule::new() }
     }
 
-    /// Puts it together.
+    /// Builds the stack.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`](crate::ErrorKind::Config) for a channel that has layers already, for gateways of several media,
-    /// and for weights that do not fit.
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config) for a channel that already has layers, for gateways of several
+    /// media, and for weights that do not match the gateways.
     pub fn build(self) -> Result<Arc<dyn Channel>> {
-        // Wrong weights are wrong for one gateway, too.
+        // Validates the weights for a single gateway too.
         Selector::new(self.suppliers.len(), self.order.clone())?;
-        let schedule = self.schedule.unwrap_or_else(|| self.usual_schedule());
+        let schedule = self.schedule.unwrap_or_else(|| self.default_schedule());
         let mut members = Vec::with_capacity(self.suppliers.len());
         for (channel, limit) in self.suppliers {
             let info = channel.info();
             if let Some(layer) = info.layers.first() {
                 let rule =
-                    format!("hold a channel of {} that has the layer {layer} already: give the bare one", info.gateway);
+                    format!("a channel of {} already has the layer {layer}: pass the bare channel", info.gateway);
                 return Err(Error::config("suppliers", rule));
             }
-            // One that was given may be shared, and its times are of its own clock.
+            // A given limit may be shared, and keeps its own clock.
             let limit = limit.unwrap_or_else(|| RateLimit::from_info(info).clock(self.clock.clone()));
             let circuit = CircuitBreaker::from_breaker(self.breaker.clone()).clock(self.clock.clone());
             let retry = Retry::new().schedule(schedule).budget(self.budget.clone());

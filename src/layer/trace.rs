@@ -1,4 +1,4 @@
-//! Says what happened.
+//! The layer [`Trace`].
 
 use std::fmt;
 use std::sync::Arc;
@@ -17,32 +17,34 @@ use crate::model::lookup::{LookupOutcome, LookupQuery};
 use crate::model::message::{Accepted, Media, MediaRef, Message};
 use crate::model::poll::{Cursor, Page};
 use crate::model::secret::Secret;
-use crate::telemetry::{Span, done, is_heard, sent};
+use crate::telemetry::{Span, call_finished, is_enabled, send_finished};
 use crate::webhook::{self, Received};
 
-/// Says what happened, in spans and events of `tracing`, and in counters and histograms of `metrics`.
+/// Records calls as spans and events of `tracing`, and as counters and histograms of `metrics`.
 ///
-/// Every call is a span, and what the layers inside do to it (a retry, a move to another gateway, a wait) is written
-/// under it; the end of every send is one event, with its outcome. A person is shown as a
-/// [`Fingerprint`](crate::address::Fingerprint), the same in every line. It holds no number, handle, id, text or secret.
+/// Every call is a span that contains the events of the layers inside (a retry, a failover, a wait); every send ends with
+/// one event that has its outcome. A person appears as a [`Fingerprint`](crate::address::Fingerprint), the same in every
+/// line. No field holds a phone number, handle, id, text or secret.
 ///
 /// | event | level | fields |
 /// |---|---|---|
-/// | `accepted`, `not accepted: …` | info, warn | `messaging.system`, `civic.outcome`, `error.type`, `civic.took_ms` |
-/// | `to be tried again: …` | info | `messaging.system`, `error.type`, `civic.attempt`, `civic.wait_ms` |
-/// | `carried to the next gateway: …` | info | `messaging.system`, `error.type` |
-/// | `… is left alone for a while`, `… works again` | warn, info | `messaging.system`, `civic.wait_ms` |
-/// | `not tried again: …`, `carried no further: …` | debug | `messaging.system`, `error.type`, `civic.stop` |
-/// | `waited for its turn`, `not asked, because …` | debug | `messaging.system`, `civic.wait_ms` |
+/// | `accepted`, `send failed: …` | info, warn | `messaging.system`, `civic.outcome`, `error.type`, `civic.took_ms` |
+/// | `retry scheduled: …` | info | `messaging.system`, `error.type`, `civic.attempt`, `civic.wait_ms` |
+/// | `failing over: …` | info | `messaging.system`, `error.type` |
+/// | `circuit breaker opened`, `circuit breaker closed` | warn, info | `messaging.system`, `civic.wait_ms` |
+/// | `retries exhausted: …`, `not retried: …` | debug | `messaging.system`, `error.type`, `civic.attempt`, `civic.stop` |
+/// | `failover stopped: …` | debug | `messaging.system`, `error.type` |
+/// | `waited for rate limit`, `skipped: circuit breaker open` | debug | `messaging.system`, `civic.wait_ms` |
 /// | `poll done`, `receive failed: …` and so on | debug, warn | `civic.outcome`, `civic.events` |
 ///
-/// The span `messaging`, at info, has `messaging.operation.name`, `civic.medium` and `civic.person`; put one of your own
-/// around a send to tie it to your message. A fingerprint stands for a person, and so is personal data still. A send
-/// whose future is dropped has no last event. The metrics
-/// are the histogram `civic_messaging.send.duration` (by `gateway`, `medium`, `outcome`, `kind`; its count is that of the
-/// sends) and `.rate_limit.wait`, in seconds, and counters by `gateway`: `.retries` and `.failovers` (also by `kind`),
-/// `.given_up` (by `stop`), `.left_alone` (how often it began to be), `.calls` (of anything but sends, by `call` and
-/// `outcome`) and `.events` (that came in).
+/// The span `messaging`, at info, has `messaging.operation.name`, `civic.medium` and `civic.person`; put a span of your
+/// own around a send to correlate it with your message. A fingerprint identifies a person, and so is personal data. A send
+/// whose future is dropped has no final event.
+///
+/// The metrics are the histograms `civic_messaging.send.duration` (by `gateway`, `medium`, `outcome`, `kind`; its count is
+/// the number of sends) and `.rate_limit.wait`, in seconds, and counters by `gateway`: `.retries` and `.failovers` (also
+/// by `kind`), `.retries_exhausted` (sends not retried, by `stop`), `.circuit_breaker_opened`, `.calls` (other than sends,
+/// by `call` and `outcome`) and `.events` (inbound).
 ///
 /// ```
 /// use civic_messaging::layer::{Layer, Trace};
@@ -58,19 +60,19 @@ pub struct Trace {
 }
 
 impl Trace {
-    /// Without persons.
+    /// Creates the layer, without fingerprints.
     pub fn new() -> Self {
         Self { pepper: None, clock: Arc::new(SystemClock::new()) }
     }
 
-    /// Shows a person as a fingerprint under this pepper, which belongs to the deployment and to nobody else.
+    /// Shows persons as fingerprints keyed with this pepper, which is private to the deployment.
     #[must_use]
     pub fn pepper(mut self, pepper: Secret) -> Self {
         self.pepper = Some(pepper);
         self
     }
 
-    /// By another clock.
+    /// Sets the clock.
     #[must_use]
     pub fn clock(mut self, clock: impl Clock) -> Self {
         self.clock = Arc::new(clock);
@@ -110,10 +112,10 @@ impl Traced {
         call: impl Future<Output = Result<T>>,
         events: impl FnOnce(&T) -> usize,
     ) -> Result<T> {
-        let span = Span::of(name, &self.info, || None);
-        let ended = span.run(call).await;
-        span.tell(|| done(&self.info, name, ended.as_ref().map_or(0, events), ended.as_ref().err()));
-        ended
+        let span = Span::new(name, &self.info, || None);
+        let result = span.run(call).await;
+        span.in_scope(|| call_finished(&self.info, name, result.as_ref().map_or(0, events), result.as_ref().err()));
+        result
     }
 }
 
@@ -125,16 +127,16 @@ impl Channel for Traced {
     }
 
     async fn send(&self, message: &Message) -> Result<Accepted> {
-        if !is_heard() {
+        if !is_enabled() {
             return self.inner.send(message).await;
         }
         let person = || self.trace.pepper.as_ref().map(|pepper| message.to.fingerprint(pepper));
-        let span = Span::of("send", &self.info, person);
-        let begun = self.trace.clock.monotonic();
-        let ended = span.run(self.inner.send(message)).await;
-        let took = self.trace.clock.monotonic().saturating_sub(begun);
-        span.tell(|| sent(&self.info, &ended, took));
-        ended
+        let span = Span::new("send", &self.info, person);
+        let started = self.trace.clock.monotonic();
+        let result = span.run(self.inner.send(message)).await;
+        let took = self.trace.clock.monotonic().saturating_sub(started);
+        span.in_scope(|| send_finished(&self.info, &result, took));
+        result
     }
 
     async fn receive(&self, request: &webhook::Request) -> Result<Received> {
@@ -149,8 +151,8 @@ impl Channel for Traced {
         self.call("poll", self.inner.poll(after), |page| page.events.len()).await
     }
 
-    async fn look_up(&self, sent: &LookupQuery) -> Result<LookupOutcome> {
-        self.call("look_up", self.inner.look_up(sent), |_| 0).await
+    async fn look_up(&self, query: &LookupQuery) -> Result<LookupOutcome> {
+        self.call("look_up", self.inner.look_up(query), |_| 0).await
     }
 
     async fn upload_media(&self, media: &Media, bytes: MediaStream) -> Result<MediaRef> {
@@ -161,8 +163,8 @@ impl Channel for Traced {
         self.call("fetch_media", self.inner.fetch_media(media), |_| 0).await
     }
 
-    async fn send_indicator(&self, inbound: &Inbound, signal: Indicator) -> Result<()> {
-        self.call("signal", self.inner.send_indicator(inbound, signal), |()| 0).await
+    async fn send_indicator(&self, inbound: &Inbound, indicator: Indicator) -> Result<()> {
+        self.call("send_indicator", self.inner.send_indicator(inbound, indicator), |()| 0).await
     }
 
     async fn health(&self) -> Result<Health> {

@@ -1,12 +1,12 @@
-//! What a council decides before and after a message: when it is there to answer, and what it says when it is not.
+//! Policy: opening hours, auto-replies, and the trait that decides if a message may be sent.
 //!
-//! What is here is pure: it reads no clock, no file and no network, and sends nothing. A decision is a value; what is done
-//! with it is for the service, or for the switchboard that has a [`Policy`].
+//! Everything here is pure: it reads no clock, no file and no network, and sends nothing. A decision is a value; acting on
+//! it is for the service, or for the switchboard that has a [`Policy`].
 //!
 //! | module | answers |
 //! |---|---|
-//! | [`hours`] | Is anybody there? When again? How much of this time was working time? |
-//! | [`auto_reply`] | Is this message to be answered by itself, out of hours, and in which words? |
+//! | [`hours`] | Is the office open? When does it open next? How much of a period was working time? |
+//! | [`auto_reply`] | Is an out-of-hours reply due, and with which text? |
 
 use std::borrow::Cow;
 use std::fmt;
@@ -20,7 +20,7 @@ use crate::model::message::Message;
 pub mod auto_reply;
 pub mod hours;
 
-/// Decides whether a message may go: asked when it is taken, and again right before it is sent.
+/// Decides if a message may be sent: evaluated when the message is enqueued, and again right before it is sent.
 ///
 /// ```
 /// use civic_messaging::policy::hours::Hours;
@@ -29,18 +29,18 @@ pub mod hours;
 ///
 /// /// This council sends no advertising, and nothing but emergencies while its office is closed.
 /// #[derive(Debug)]
-/// struct House(Hours);
+/// struct OfficePolicy(Hours);
 ///
 /// #[async_trait]
-/// impl Policy for House {
-///     async fn decide(&self, question: &PolicyInput<'_>) -> Result<Decision> {
-///         Ok(match question.message.purpose {
+/// impl Policy for OfficePolicy {
+///     async fn decide(&self, input: &PolicyInput<'_>) -> Result<Decision> {
+///         Ok(match input.message.purpose {
 ///             Purpose::Marketing => Decision::Refuse(Reason::new("no-marketing", "this council sends no advertising")),
 ///             Purpose::Emergency => Decision::Allow,
-///             _ if self.0.is_open(question.at)? => Decision::Allow,
+///             _ if self.0.is_open(input.at)? => Decision::Allow,
 ///             _ => {
-///                 let reason = Reason::new("office-hours", "it waits until the office opens");
-///                 Decision::Defer { until: self.0.next_opening(question.at)?, reason }
+///                 let reason = Reason::new("office-hours", "waits until the office opens");
+///                 Decision::Defer { until: self.0.next_opening(input.at)?, reason }
 ///             }
 ///         })
 ///     }
@@ -48,73 +48,74 @@ pub mod hours;
 /// ```
 #[async_trait]
 pub trait Policy: fmt::Debug + Send + Sync + 'static {
-    /// Whether this message may go now.
+    /// Decides if the message may be sent at this time.
     ///
     /// # Errors
-    /// What keeps it from deciding, in words that hold no personal data: the message waits then, and it is asked again.
-    async fn decide(&self, question: &PolicyInput<'_>) -> Result<Decision>;
+    /// The reason why no decision is possible, without personal data. The message waits, and the policy is evaluated again
+    /// later.
+    async fn decide(&self, input: &PolicyInput<'_>) -> Result<Decision>;
 }
 
-/// What a [`Policy`] is asked.
+/// The input of a [`Policy`].
 #[non_exhaustive]
 #[derive(Clone, Copy, Debug)]
 pub struct PolicyInput<'a> {
-    /// The line that the message is to go from.
+    /// The line that sends the message.
     pub line: &'a str,
     /// The message.
     pub message: &'a Message,
-    /// The moment at which it would go: now, or when it is due.
+    /// The time at which the message would be sent: now, or when it is due.
     pub at: Timestamp,
 }
 
 impl<'a> PolicyInput<'a> {
-    /// Whether this message may go from this line at that moment.
+    /// Creates the input.
     pub fn new(line: &'a str, message: &'a Message, at: Timestamp) -> Self {
         Self { line, message, at }
     }
 }
 
-/// What a [`Policy`] says.
+/// The decision of a [`Policy`].
 #[non_exhaustive]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Decision {
-    /// It may go.
+    /// The message may be sent.
     Allow,
-    /// It may not go before this moment, at which the policy is asked again.
+    /// The message waits, and the policy is evaluated again at this time.
     Defer {
-        /// The moment.
+        /// The time of the next evaluation.
         until: Timestamp,
-        /// Why.
+        /// The reason.
         reason: Reason,
     },
-    /// It may not go.
+    /// The message must not be sent.
     Refuse(Reason),
 }
 
-/// The rule by which a message may not go, and why, in plain words.
+/// The rule that keeps a message from being sent, with an explanation in plain words.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reason {
     rule: Cow<'static, str>,
-    words: Cow<'static, str>,
+    text: Cow<'static, str>,
     of_medium: bool,
 }
 
 impl Reason {
-    /// A rule by its short name, for counting, and words for the person who asks why. Neither may hold personal data.
-    pub fn new(rule: impl Into<Cow<'static, str>>, words: impl Into<Cow<'static, str>>) -> Self {
-        Self { rule: rule.into(), words: words.into(), of_medium: false }
+    /// Creates a reason from the rule's short name, for counting, and an explanation. Neither may hold personal data.
+    pub fn new(rule: impl Into<Cow<'static, str>>, text: impl Into<Cow<'static, str>>) -> Self {
+        Self { rule: rule.into(), text: text.into(), of_medium: false }
     }
 
-    /// Limits the reason to the medium of the message: what goes instead of it by another medium may go.
+    /// Limits the reason to the medium of the message: its fallback on another medium may still be sent.
     ///
-    /// Without it the reason is one of the person or of the message, and a refusal ends the fallback as well.
+    /// By default the reason concerns the person or the message, and a refusal ends the fallback as well.
     ///
     /// ```
     /// use civic_messaging::policy::{Decision, Reason};
     ///
-    /// let objects = Decision::Refuse(Reason::new("objection", "this person objected"));
-    /// let unpaid = Decision::Refuse(Reason::new("sms-budget", "the SMS budget is spent").of_medium());
-    /// # assert_ne!(objects, unpaid);
+    /// let objection = Decision::Refuse(Reason::new("objection", "this person objected"));
+    /// let budget = Decision::Refuse(Reason::new("sms-budget", "the SMS budget is spent").of_medium());
+    /// # assert_ne!(objection, budget);
     /// ```
     #[must_use]
     pub fn of_medium(mut self) -> Self {
@@ -122,12 +123,12 @@ impl Reason {
         self
     }
 
-    /// Returns `true` if the reason holds for the medium of the message only.
+    /// Returns `true` if the reason is limited to the medium of the message.
     pub fn is_of_medium(&self) -> bool {
         self.of_medium
     }
 
-    /// The rule.
+    /// Returns the short name of the rule.
     pub fn rule(&self) -> &str {
         &self.rule
     }
@@ -135,6 +136,6 @@ impl Reason {
 
 impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.words)
+        f.write_str(&self.text)
     }
 }

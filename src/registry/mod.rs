@@ -1,4 +1,4 @@
-//! Channels by name, from configuration.
+//! Builds channels from configuration.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -14,7 +14,7 @@ mod stack;
 
 /// Builds channels from configuration, by the name of their gateway.
 ///
-/// A gateway from another crate is registered like the built-in ones, and chosen like them.
+/// A gateway from another crate is registered and selected like the built-in ones.
 ///
 /// ```
 /// use civic_messaging::{Context, Registry, Settings};
@@ -32,8 +32,8 @@ mod stack;
 /// # Ok::<(), civic_messaging::Error>(())
 /// ```
 ///
-/// Such a channel is bare. Settings that list `suppliers`, even one, become a [`Stack`](crate::layer::Stack) of the
-/// recommended layers around them, the preferred one first:
+/// This channel has no layers. Settings that list `suppliers`, even one, build a [`Stack`](crate::layer::Stack) of the
+/// recommended layers, the preferred supplier first:
 ///
 /// ```
 /// # use civic_messaging::{Context, Registry, Settings};
@@ -47,7 +47,7 @@ mod stack;
 ///     gateway = "notify"
 ///     api_key = "bins-26785a09-ab16-4eb0-8407-a37497a57506-3d844edf-8d35-48ac-975b-e847b4f122b0"
 ///     template_id = "5484cfca-668a-4c18-afb1-5ddd0e3521b1"
-///     rate = { count = 350, seconds = 60 }        # in the place of the 3,000 that Notify documents
+///     rate = { count = 350, seconds = 60 }        # in place of the 3,000 that Notify documents
 ///
 ///     [[suppliers]]
 ///     gateway = "twilio"
@@ -61,17 +61,17 @@ mod stack;
 /// # Ok::<(), civic_messaging::Error>(())
 /// ```
 ///
-/// | setting | stands | is |
+/// | setting | level | value |
 /// |---|---|---|
-/// | `medium` | beside the list, or in a supplier | the medium of all, or of one |
-/// | `order` | beside the list | `"preferred"`, unless set: the first that works; `"round_robin"`; `"weighted"` |
-/// | `retry` | beside the list | `{ attempts, within_seconds, base_seconds, max_seconds }`, each a whole number; what is not set stays as [`Stack`](crate::layer::Stack) has it |
-/// | `pepper` | beside the list | what makes persons into fingerprints in the trace: 8 characters or more |
-/// | `gateway`, and its own settings | in a supplier | as for a bare channel |
-/// | `rate`, `pair_rate` | in a supplier | `{ count, seconds }`, and for a pair `burst`: in the place of what the gateway documents |
-/// | `weight` | in a supplier | with `order = "weighted"`, its share: 1 unless set |
+/// | `medium` | top, or supplier | the medium of all suppliers, or of one |
+/// | `order` | top | `"preferred"` (the default: the first available), `"round_robin"` or `"weighted"` |
+/// | `retry` | top | `{ attempts, within_seconds, base_seconds, max_seconds }`, whole numbers; defaults as in [`Stack`](crate::layer::Stack) |
+/// | `pepper` | top | the key of the fingerprints in the trace: 8 characters or more |
+/// | `gateway`, and its own settings | supplier | as for a channel without layers |
+/// | `rate`, `pair_rate` | supplier | `{ count, seconds }`, for a pair also `burst`; replaces the documented rate |
+/// | `weight` | supplier | the supplier's share with `order = "weighted"`: 1 by default |
 ///
-/// A bare channel is needed too, in a table of its own, where a gateway of a stack is polled.
+/// To poll a gateway of a stack, configure it again as a channel without layers, in a table of its own.
 #[derive(Clone)]
 pub struct Registry {
     gateways: BTreeMap<&'static str, Constructor>,
@@ -80,12 +80,12 @@ pub struct Registry {
 type Constructor = Arc<dyn Fn(&Settings, &Context) -> Result<Arc<dyn Channel>> + Send + Sync>;
 
 impl Registry {
-    /// A registry that knows no gateway.
+    /// Creates a registry without gateways.
     pub fn empty() -> Self {
         Self { gateways: BTreeMap::new() }
     }
 
-    /// A registry that knows the gateways of this crate whose features are on.
+    /// Creates a registry of this crate's gateways whose features are enabled.
     pub fn standard() -> Self {
         let registry = Self::empty();
         #[cfg(feature = "meta")]
@@ -101,7 +101,7 @@ impl Registry {
         registry
     }
 
-    /// Adds a gateway, or puts another in its place.
+    /// Adds or replaces a gateway.
     #[must_use]
     pub fn register(
         mut self,
@@ -112,13 +112,12 @@ impl Registry {
         self
     }
 
-    /// The names of the gateways that it knows.
+    /// Returns the names of the registered gateways.
     pub fn gateways(&self) -> impl Iterator<Item = &'static str> {
         self.gateways.keys().copied()
     }
 
-    /// Builds the channel that the settings describe: that of their `gateway`, bare, or a stack of layers around their
-    /// `suppliers`.
+    /// Builds the channel that the settings describe: the one of `gateway`, without layers, or a stack of `suppliers`.
     ///
     /// # Errors
     /// [`ErrorKind::Config`](crate::ErrorKind::Config), with the field and its rule.
@@ -126,8 +125,8 @@ impl Registry {
         self.connect_one(settings, context, &mut Limits::new())
     }
 
-    /// Builds every channel of a configuration whose tables are channels, by the name of the table. Suppliers of one
-    /// account share its rates.
+    /// Builds a channel from each table of a configuration, by the name of the table. Suppliers of one account share its
+    /// rates.
     ///
     /// # Errors
     /// [`ErrorKind::Config`](crate::ErrorKind::Config), with the table, the field and its rule.
@@ -151,28 +150,26 @@ impl Registry {
         let name = settings.gateway()?;
         let Some(connect) = self.gateways.get(name.as_str()) else {
             let known = self.gateways().collect::<Vec<_>>().join(", ");
-            return Err(Error::config("gateway", format!("is none of those that are known here: {known}")));
+            return Err(Error::config("gateway", format!("unknown; known gateways: {known}")));
         };
         let channel = connect(settings, context)?;
         match settings.0.contains_key("medium") && settings.medium()? != channel.info().medium {
-            true => {
-                Err(Error::config("medium", format!("is not the one that {name} connects: {}", channel.info().medium)))
-            }
+            true => Err(Error::config("medium", format!("is not the medium of {name}: {}", channel.info().medium))),
             false => Ok(channel),
         }
     }
 }
 
-/// The rates of each account, by gateway, medium and account: what is written for one of its suppliers holds for all.
+/// The rate limit of each account, by gateway, medium and account, shared by all its suppliers.
 type Limits = BTreeMap<(&'static str, String, String), Limit>;
 
 struct Limit {
     limit: RateLimit,
-    /// Whether a configuration has set it.
-    set: bool,
+    /// A supplier's settings contain the rate.
+    configured: bool,
 }
 
-/// The error of a part of a configuration, under the part's name.
+/// Prefixes an error's field with the name of the part.
 fn under(part: &str, error: Error) -> Error {
     let field = error.field().map_or_else(|| part.to_owned(), |field| format!("{part}.{field}"));
     error.with_field(field)

@@ -1,4 +1,4 @@
-//! Suppliers, limits and order, as a configuration writes them.
+//! Builds stacks from a configuration's suppliers, rates and order.
 
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ use crate::model::error::{Error, Result};
 use crate::model::rate::{PairRate, Rate};
 use crate::model::secret::Secret;
 
-/// What stands beside the suppliers.
+/// The settings of a stack, without its suppliers.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Config {
@@ -34,7 +34,7 @@ enum OrderName {
     Weighted,
 }
 
-/// What stands among a supplier's own settings.
+/// The settings of the stack within a supplier's table.
 #[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Supplier {
@@ -50,29 +50,32 @@ pub(super) fn connect(
     context: &Context,
     limits: &mut Limits,
 ) -> Result<Arc<dyn Channel>> {
-    let mut beside = settings.clone();
-    let Some(Value::Array(listed)) = beside.0.remove("suppliers") else {
+    let mut shared = settings.clone();
+    let Some(Value::Array(suppliers)) = shared.0.remove("suppliers") else {
         return Err(Error::config("suppliers", "is not a list of tables: write each as [[suppliers]]"));
     };
     for name in ["gateway", "rate", "pair_rate", "weight"] {
-        if beside.0.contains_key(name) {
-            return Err(Error::config(name, "stands beside suppliers: it belongs into one of them"));
+        if shared.0.contains_key(name) {
+            return Err(Error::config(name, "is set beside suppliers: move it into a supplier"));
         }
     }
-    let config: Config = beside.read()?;
+    let config: Config = shared.read()?;
     let (mut stack, mut weights) = (None, Vec::new());
-    for (n, value) in listed.into_iter().enumerate() {
+    for (n, value) in suppliers.into_iter().enumerate() {
         let part = format!("suppliers[{n}]");
         let Value::Object(mut own) = value else {
             return Err(Error::config(part, "is not a table"));
         };
-        // What holds for all need not be written for each.
+        // The shared medium is the default of each supplier.
         if let Some(medium) = settings.0.get("medium") {
             own.entry("medium").or_insert_with(|| medium.clone());
         }
         let (channel, limit, weight) = supplier(registry, own, context, limits).map_err(|error| under(&part, error))?;
         if weight.is_some() && config.order != OrderName::Weighted {
-            return Err(Error::config(format!("{part}.weight"), "has no meaning unless the order is \"weighted\""));
+            return Err(Error::config(
+                format!("{part}.weight"),
+                "has no effect: set order = \"weighted\", or remove it",
+            ));
         }
         weights.push(weight.unwrap_or(1));
         stack = Some(match stack {
@@ -81,19 +84,19 @@ pub(super) fn connect(
         });
         stack = stack.map(|stack| stack.limit(limit));
     }
-    let mut stack = stack.ok_or_else(|| Error::config("suppliers", "is empty: there must be one at least"))?;
+    let mut stack = stack.ok_or_else(|| Error::config("suppliers", "is empty: list at least one"))?;
     if weights.iter().all(|weight| *weight == 0) {
-        return Err(Error::config("suppliers", "have a weight of 0 each: one must have more"));
+        return Err(Error::config("suppliers", "all have weight 0: set one above 0"));
     }
     if let Some(retry) = config.retry {
-        let usual = stack.usual_schedule();
-        stack = stack.schedule(retry.over(usual).map_err(|error| under("retry", error))?);
+        let default = stack.default_schedule();
+        stack = stack.schedule(retry.over(default).map_err(|error| under("retry", error))?);
     }
     #[cfg(any(feature = "metrics", feature = "tracing"))]
     let stack = config.pepper.into_iter().fold(stack, Stack::pepper);
     #[cfg(not(any(feature = "metrics", feature = "tracing")))]
     if config.pepper.is_some() {
-        return Err(Error::config("pepper", "needs the feature tracing or metrics of this crate, which is not on"));
+        return Err(Error::config("pepper", "needs this crate's feature tracing or metrics: enable one"));
     }
     let order = match config.order {
         OrderName::Preferred => Order::Preferred,
@@ -103,7 +106,7 @@ pub(super) fn connect(
     stack.order(order).clock(context.clock.clone()).build()
 }
 
-/// A supplier, the limits of its account, and its weight.
+/// Connects a supplier and returns it with the rate limit of its account and its weight.
 fn supplier(
     registry: &Registry,
     mut own: Map<String, Value>,
@@ -111,30 +114,30 @@ fn supplier(
     limits: &mut Limits,
 ) -> Result<(Arc<dyn Channel>, RateLimit, Option<u32>)> {
     let names = ["rate", "pair_rate", "weight"];
-    let beside = names.into_iter().filter_map(|name| Some((name.to_owned(), own.remove(name)?))).collect();
-    let beside: Supplier = Settings(beside).read()?;
+    let stack_settings = names.into_iter().filter_map(|name| Some((name.to_owned(), own.remove(name)?))).collect();
+    let supplier: Supplier = Settings(stack_settings).read()?;
     for name in ["order", "pepper", "retry", "suppliers"] {
         if own.contains_key(name) {
-            return Err(Error::config(name, "belongs beside the list of suppliers, and not into one of them"));
+            return Err(Error::config(name, "is set in a supplier: move it beside suppliers"));
         }
     }
     let channel = registry.connect_bare(&Settings(own), context).map_err(|error| {
-        // The gateway does not know what is read here.
-        let also = format!("{}; and beside these: gateway, medium, rate, pair_rate, weight", error.what());
+        // The gateway's error does not list the fields read here.
+        let also = format!("{}; also known: gateway, medium, rate, pair_rate, weight", error.what());
         if error.what().starts_with("unknown field") { error.with_what(also) } else { error }
     })?;
     let info = channel.info();
     let account = (info.gateway, info.medium.as_str().to_owned(), info.account.as_str().to_owned());
-    let new = || Limit { limit: RateLimit::from_info(info).clock(context.clock.clone()), set: false };
+    let new = || Limit { limit: RateLimit::from_info(info).clock(context.clock.clone()), configured: false };
     let shared = limits.entry(account).or_insert_with(new);
-    if beside.rate.is_some() || beside.pair_rate.is_some() {
-        if std::mem::replace(&mut shared.set, true) {
-            return Err(Error::config("rate", "is set for this account already, by another supplier: set it once"));
+    if supplier.rate.is_some() || supplier.pair_rate.is_some() {
+        if std::mem::replace(&mut shared.configured, true) {
+            return Err(Error::config("rate", "is already set for this account by another supplier: set it once"));
         }
-        shared.limit.retune(beside.rate, beside.pair_rate);
+        shared.limit.retune(supplier.rate, supplier.pair_rate);
     }
     let limit = shared.limit.clone();
-    Ok((channel, limit, beside.weight))
+    Ok((channel, limit, supplier.weight))
 }
 
 #[cfg(test)]
@@ -149,14 +152,14 @@ mod tests {
     use crate::model::error::{ErrorKind, Outcome};
     use crate::transport::NoTransport;
 
-    struct World {
+    struct Setup {
         registry: Registry,
         context: Context,
         clock: VirtualClock,
         mocks: [Mock; 2],
     }
 
-    fn world() -> World {
+    fn setup() -> Setup {
         let clock = VirtualClock::starting_at(Timestamp::from_secs(1_795_000_000));
         let mocks = [Mock::sms(), Mock::sms()];
         let [one, two] = mocks.clone();
@@ -168,50 +171,50 @@ mod tests {
             .register("two", move |_, _| Ok(Arc::new(two.clone())))
             .register("wa", |_, _| Ok(Arc::new(Mock::whatsapp())))
             .register("retrying", |_, _| Ok(crate::layer::Retry::new().layer(Mock::sms())));
-        World { registry, context: Context::with_transport(NoTransport).clock(clock.clone()), clock, mocks }
+        Setup { registry, context: Context::with_transport(NoTransport).clock(clock.clone()), clock, mocks }
     }
 
     #[test]
     fn suppliers_become_a_stack_in_their_order() {
-        let world = world();
+        let setup = setup();
         let json = r#"{"suppliers":[{"gateway":"one"},{"gateway":"two"}],"medium":"sms","retry":{"attempts":1}}"#;
-        let sms = world.registry.connect(&Settings::from_json(json).unwrap(), &world.context).unwrap();
+        let sms = setup.registry.connect(&Settings::from_json(json).unwrap(), &setup.context).unwrap();
         let to = Address::phone("07700 900123").unwrap();
         let locked = || Error::new(ErrorKind::Account, "locked").with_outcome(Outcome::Rejected);
-        world.mocks[0].will_fail(locked());
-        world.clock.run(sms.send_text(&to, "Hello")).unwrap();
-        assert_eq!(world.mocks.clone().map(|mock| mock.sent().len()), [1, 1]);
+        setup.mocks[0].will_fail(locked());
+        setup.clock.run(sms.send_text(&to, "Hello")).unwrap();
+        assert_eq!(setup.mocks.clone().map(|mock| mock.sent().len()), [1, 1]);
     }
 
     #[test]
     fn suppliers_of_one_account_share_its_rate() {
-        let world = world();
+        let setup = setup();
         let json = r#"{
             "bins": {"suppliers":[{"gateway":"one","rate":{"count":1,"seconds":10}}]},
             "tax": {"suppliers":[{"gateway":"one"}]}
         }"#;
-        let all = world.registry.connect_all(&Settings::from_json(json).unwrap(), &world.context).unwrap();
-        let (to, begun) = (Address::phone("07700 900123").unwrap(), world.clock.monotonic());
-        world.clock.run(all["bins"].send_text(&to, "One")).unwrap();
-        world.clock.run(all["tax"].send_text(&to, "Two")).unwrap();
-        assert_eq!((world.clock.monotonic() - begun).as_millis(), 10_200);
-        // Whichever of them sets it.
+        let all = setup.registry.connect_all(&Settings::from_json(json).unwrap(), &setup.context).unwrap();
+        let (to, started) = (Address::phone("07700 900123").unwrap(), setup.clock.monotonic());
+        setup.clock.run(all["bins"].send_text(&to, "One")).unwrap();
+        setup.clock.run(all["tax"].send_text(&to, "Two")).unwrap();
+        assert_eq!((setup.clock.monotonic() - started).as_millis(), 10_200);
+        // Either supplier may set it.
         let later = r#"{
             "a": {"suppliers":[{"gateway":"one"}]},
             "b": {"suppliers":[{"gateway":"one","rate":{"count":1,"seconds":10}}]}
         }"#;
-        assert!(world.registry.connect_all(&Settings::from_json(later).unwrap(), &world.context).is_ok());
+        assert!(setup.registry.connect_all(&Settings::from_json(later).unwrap(), &setup.context).is_ok());
         let twice = json.replace(
             r#""tax": {"suppliers":[{"gateway":"one""#,
             r#""tax": {"suppliers":[{"gateway":"one","rate":{"count":1,"seconds":5}"#,
         );
-        let error = world.registry.connect_all(&Settings::from_json(&twice).unwrap(), &world.context).unwrap_err();
+        let error = setup.registry.connect_all(&Settings::from_json(&twice).unwrap(), &setup.context).unwrap_err();
         assert_eq!(error.field(), Some("tax.suppliers[0].rate"));
     }
 
     #[test]
-    fn what_is_wrong_is_named() {
-        let world = world();
+    fn invalid_settings_name_their_field() {
+        let setup = setup();
         for (json, field) in [
             (r#"{"suppliers":[]}"#, "suppliers"),
             (r#"{"suppliers":{"gateway":"one"}}"#, "suppliers"),
@@ -233,7 +236,7 @@ mod tests {
             (r#"{"suppliers":[{"gateway":"one"}],"medium":"whatsapp"}"#, "suppliers[0].medium"),
             (r#"{"suppliers":[{"gateway":"retrying"}]}"#, "suppliers"),
         ] {
-            let error = world.registry.connect(&Settings::from_json(json).unwrap(), &world.context).unwrap_err();
+            let error = setup.registry.connect(&Settings::from_json(json).unwrap(), &setup.context).unwrap_err();
             assert_eq!((error.kind(), error.field()), (ErrorKind::Config, Some(field)), "{json}: {error}");
         }
     }

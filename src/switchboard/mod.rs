@@ -309,7 +309,7 @@ impl Switchboard {
         response.unwrap_or_else(|error| {
             // The name of an unknown route comes from a stranger, and is not logged.
             let route = self.0.routes.get_key_value(route).map_or("unknown", |(route, _)| route);
-            telemetry::refused(route, &error);
+            telemetry::webhook_rejected(route, &error);
             error.into()
         })
     }
@@ -510,7 +510,7 @@ impl Inner {
     /// Logs a state transition. A message without an id was not stored.
     fn log_state(&self, line: &str, id: Option<Id>, state: State, why: Option<&str>, person: Option<&Address>) {
         let person = || Some(person?.fingerprint(self.pepper.as_ref()?));
-        telemetry::stands(line, id.map(|id| id.0), state.as_str(), state.is_actionable(), why, person);
+        telemetry::transition(line, id.map(|id| id.0), state.as_str(), state.is_actionable(), why, person);
     }
 
     /// Returns when a new message is due, and the policy's reason if it was deferred. Fails if it is refused or cannot

@@ -180,7 +180,7 @@ impl AttemptContext<'_> {
                     passing: error.is_retryable(),
                     bound: error.outcome() == Outcome::Unknown
                         && self.message.on_unknown == OnUnknown::Resend
-                        && !Selector::moves_on(error, self.message),
+                        && !Selector::can_fail_over(error, self.message),
                     reason: Some(error.to_string()),
                     ..end(state)
                 }
@@ -194,12 +194,12 @@ impl AttemptContext<'_> {
             return (State::Parked, None);
         }
         let spent = self.times >= ATTEMPTS_MAX;
-        if self.another && !spent && Selector::moves_on(error, self.message) {
+        if self.another && !spent && Selector::can_fail_over(error, self.message) {
             return (State::Queued, Some(self.now));
         }
         // A permanent failure of this account is not final while another supplier only failed transiently.
         let waits = Error::new(ErrorKind::Unavailable, "another gateway is tried again");
-        let elsewhere = self.later && !error.is_retryable() && Selector::moves_on(error, self.message);
+        let elsewhere = self.later && !error.is_retryable() && Selector::can_fail_over(error, self.message);
         let error = if elsewhere { &waits } else { error };
         let elapsed = self.now.since(self.began);
         let tried = Attempts { times: self.times, elapsed };

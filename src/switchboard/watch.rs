@@ -192,7 +192,7 @@ impl Switchboard {
                 telemetry::depth(line, kind, count);
             }
             for (kind, oldest) in [("due", counts.oldest_due), ("unread", counts.oldest_unread)] {
-                telemetry::age(line, kind, oldest.map_or(Duration::ZERO, |oldest| now.since(oldest)));
+                telemetry::oldest_age(line, kind, oldest.map_or(Duration::ZERO, |oldest| now.since(oldest)));
             }
         }
         Ok(())

@@ -1,4 +1,4 @@
-//! Whether something secret or personal shows anywhere.
+//! Detection of secrets and personal data in output.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -11,12 +11,12 @@ use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use tracing::field::{Field, Visit};
 use tracing::span;
 
-/// What must not show, in each of the spellings in which it could.
+/// Values that must not appear, in all their encodings.
 #[derive(Default)]
 pub(super) struct Needles(BTreeMap<String, &'static str>);
 
 impl Needles {
-    /// Adds one; what is too short to be told from chance is left out.
+    /// Adds a value, unless it is so short that it could match by chance.
     pub(super) fn add(&mut self, what: &'static str, needle: &str) {
         if needle.trim().chars().count() < 6 {
             return;
@@ -32,8 +32,8 @@ impl Needles {
         self.0
             .extend([needle.to_owned(), encoded.to_lowercase(), encoded, form, hex, escaped, json].map(|n| (n, what)));
         for engine in [&BASE64_STANDARD_NO_PAD, &BASE64_URL_SAFE_NO_PAD] {
-            // Base64 of a longer text holds one of three spellings of it, by where in the text it stands. The characters
-            // at either end depend on its neighbours, and are left out.
+            // Base64 of a longer text contains one of three encodings of a value, by its offset. The characters at both
+            // ends depend on the neighbours, and are ignored.
             for (before, from) in [("", 0), (" ", 2), ("  ", 3)] {
                 let whole = engine.encode([before, needle].concat());
                 let to = whole.len() - 2;
@@ -44,7 +44,7 @@ impl Needles {
         }
     }
 
-    /// Adds an address: whole, its digits, and a phone number without its country.
+    /// Adds an address: complete, its digits, and a phone number without its country code.
     pub(super) fn add_address(&mut self, address: &crate::model::address::Address) {
         let whole = address.expose();
         self.add("an address", whole);
@@ -55,15 +55,15 @@ impl Needles {
         }
     }
 
-    /// What of it this text shows.
+    /// Returns the kind of value that a text contains.
     pub(super) fn found(&self, text: &str) -> Option<&'static str> {
-        // In one pass: there are thousands of spellings, and megabytes of text.
+        // One pass for thousands of encodings in megabytes of text.
         let found = AhoCorasick::new(self.0.keys()).ok()?.find(text)?;
         self.0.values().nth(found.pattern().as_usize()).copied()
     }
 }
 
-/// Everything that is logged on this thread while it lives, at every level, by `tracing` and by `log`.
+/// Captures everything logged on this thread, at every level, by `tracing` and by `log`.
 pub(super) struct Capture {
     lines: Arc<Mutex<String>>,
     _tracing: tracing::dispatcher::DefaultGuard,
@@ -76,14 +76,14 @@ thread_local! {
 impl Capture {
     pub(super) fn begin() -> Self {
         static LOGGER: OnceLock<()> = OnceLock::new();
-        // Somebody else's logger may be there already; then only `tracing` is heard.
+        // If another logger is installed, only `tracing` is captured.
         LOGGER.get_or_init(|| {
             if log::set_logger(&Logger).is_ok() {
                 log::set_max_level(log::LevelFilter::Trace);
             }
         });
-        // With a single subscriber, `tracing` asks the thread that comes by an event first whether anybody listens, and
-        // remembers that for all of them. With a second one it asks each time.
+        // With a single subscriber, `tracing` caches the interest of the first thread that reaches an event. With a second
+        // one it checks each time.
         static SECOND: OnceLock<tracing::Dispatch> = OnceLock::new();
         SECOND.get_or_init(|| tracing::Dispatch::new(Listener(Arc::default())));
         let lines = Arc::<Mutex<String>>::default();
@@ -173,7 +173,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_needle_is_found_in_every_spelling() {
+    fn needle_is_found_in_every_encoding() {
         let mut needles = Needles::default();
         needles.add_address(&crate::Address::phone("07700 900123").unwrap());
         needles.add("a text", "Bin day, \"ŵŷ\"?");
@@ -196,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_logged_here_is_heard() {
+    fn log_output_of_this_thread_is_captured() {
         let capture = Capture::begin();
         tracing::trace!(secret = "canary-one", "hello");
         tracing::info_span!("span", value = ?"canary-two").in_scope(|| tracing::debug!("canary-three"));
@@ -206,8 +206,8 @@ mod tests {
         }
         std::thread::spawn(|| tracing::info!("canary-elsewhere")).join().unwrap();
         assert!(!capture.text().contains("elsewhere"));
-        // A line that another thread comes by first, where nobody listens.
-        let line = |who| tracing::info!("canary-{who}");
+        // An event that another thread, without a subscriber, reaches first.
+        let line = |thread| tracing::info!("canary-{thread}");
         std::thread::spawn(move || line("first")).join().unwrap();
         line("second");
         assert!(capture.text().contains("canary-second") && !capture.text().contains("canary-first"));

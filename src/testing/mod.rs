@@ -1,6 +1,6 @@
-//! For tests: the conformance suite, which says when an adapter is right, and a double of any gateway.
+//! Conformance suite for adapters, and a fake gateway.
 //!
-//! Describe an adapter as a [`Subject`], and one line in its tests makes a test of each check:
+//! Describe an adapter as a [`Subject`]; one line in its tests generates a test for each check:
 //!
 //! ```
 //! # use std::sync::Arc;
@@ -14,13 +14,13 @@
 //! civic_messaging::conformance_tests!(Acme);
 //! ```
 //!
-//! [`conformance`] runs them all and gives a [`Report`]. The checks are chosen by what the channel declares: what is
-//! declared must work, and what is not must be refused before the network. They are named in [`CHECKS`].
+//! [`conformance`] runs all checks and returns a [`Report`]. The channel's declared capabilities select the checks: what it
+//! declares must work, and anything else must be refused before the network. [`CHECKS`] lists their names.
 //!
-//! Wherever chance plays a part it is seeded: `CIVIC_SEED=n` replays a failure, which names its seed.
+//! Randomness is seeded: `CIVIC_SEED=n` replays a failure, which names its seed.
 //!
-//! A [`FakeGateway`] serves the tests of embedders as well: a gateway on loopback that breaks connections as it is told, and
-//! counts what it accepted.
+//! [`FakeGateway`] is for tests of embedders as well: a gateway on loopback that injects socket faults and counts the
+//! messages that it accepted.
 //!
 //! [The guide](crate::docs::adapter) walks through an adapter, from its files to the checks.
 
@@ -42,13 +42,13 @@ pub use step::{SocketFault, Step};
 pub use subject::{Exchange, ExpectedEvent, Setup, Signer, Subject, Webhook};
 
 use checks::{Check, TABLE};
-use run::{Run, Stop};
+use run::{CheckError, Run};
 
 pub use checks::CHECKS;
 
 /// Runs every check that applies to the adapter.
 ///
-/// Takes some seconds, on threads of its own; works under any async runtime.
+/// Takes some seconds, on its own threads; works under any async runtime.
 ///
 /// ```no_run
 /// # use std::sync::Arc;
@@ -67,18 +67,18 @@ pub use checks::CHECKS;
 /// ```
 pub async fn conformance(subject: &'static dyn Subject) -> Report {
     let (done, report) = tokio::sync::oneshot::channel();
-    let all = std::thread::Builder::new().name("conformance".to_owned());
-    // A machine that gives no thread gives no report either.
-    let started = all.spawn(move || _ = done.send(examined(subject)));
+    let thread = std::thread::Builder::new().name("conformance".to_owned());
+    // Without a thread the report is empty.
+    let started = thread.spawn(move || _ = done.send(run_all(subject)));
     match (started, report.await) {
         (Ok(_), Ok(report)) => report,
         _ => Report { info: None, covers: None, findings: Vec::new() },
     }
 }
 
-/// Makes a test of each check of the conformance suite, in a module `conformance`.
+/// Generates a test for each check of the conformance suite, in a module `conformance`.
 ///
-/// Takes a [`Subject`]. Used for several, each stands in a module of its own.
+/// Takes a [`Subject`]. To test several, put each in its own module.
 ///
 /// ```
 /// # use std::sync::Arc;
@@ -103,23 +103,23 @@ macro_rules! conformance_tests {
     };
 }
 
-/// Runs one check, by its name; a check that does not apply passes, and says why.
+/// Runs one check by its name. A check that does not apply prints the reason and passes.
 ///
 /// # Panics
-/// When the check fails, and when there is none of that name.
+/// If the check fails or does not exist.
 #[track_caller]
-#[allow(clippy::panic, reason = "it is what a test does")]
+#[allow(clippy::panic, reason = "a test assertion")]
 pub fn assert_check(subject: &dyn Subject, name: &str) {
-    let Some(check) = TABLE.iter().find(|check| check.name == name) else { panic!("no check is called {name}") };
-    match verdict(subject, check) {
+    let Some(check) = TABLE.iter().find(|check| check.name == name) else { panic!("unknown check: {name}") };
+    match run_check(subject, check) {
         CheckOutcome::Passed => {}
-        CheckOutcome::DoesNotApply(why) => println!("does not apply: {why}"),
-        CheckOutcome::Failed(why) => panic!("{why}"),
+        CheckOutcome::DoesNotApply(reason) => println!("does not apply: {reason}"),
+        CheckOutcome::Failed(reason) => panic!("{reason}"),
     }
 }
 
-fn examined(subject: &dyn Subject) -> Report {
-    // Most checks wait for time-outs, so that more can run at once than there are processors.
+fn run_all(subject: &dyn Subject) -> Report {
+    // Most checks wait for timeouts: run more of them than there are processors.
     let workers = std::thread::available_parallelism().map_or(2, usize::from) * 2;
     let next = AtomicUsize::new(0);
     let findings = Mutex::new(vec![None; TABLE.len()]);
@@ -129,7 +129,7 @@ fn examined(subject: &dyn Subject) -> Report {
                 loop {
                     let at = next.fetch_add(1, Ordering::Relaxed);
                     let Some(check) = TABLE.get(at) else { break };
-                    let verdict = verdict(subject, check);
+                    let verdict = run_check(subject, check);
                     let mut findings = findings.lock().unwrap_or_else(PoisonError::into_inner);
                     if let Some(finding) = findings.get_mut(at) {
                         *finding = Some(Finding { check: check.name, verdict });
@@ -148,32 +148,32 @@ fn examined(subject: &dyn Subject) -> Report {
     }
 }
 
-/// The longest that one check may take: a channel that never comes back is a failure, and no test that hangs.
-const TIME: Duration = Duration::from_secs(60);
+/// The time limit of one check: a channel that hangs fails the check in place of the test run.
+const CHECK_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Runs one check on a thread of its own: what it logs is its own, and a panic ends nothing else.
-fn verdict(subject: &dyn Subject, check: &Check) -> CheckOutcome {
+/// Runs one check on its own thread, which isolates its log output and its panics.
+fn run_check(subject: &dyn Subject, check: &Check) -> CheckOutcome {
     let seed = seed();
-    let checked = std::thread::scope(|scope| {
+    let result = std::thread::scope(|scope| {
         let thread = scope.spawn(|| {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-            let runtime = runtime.map_err(|error| Stop::Failed(format!("no runtime can be built: {error}")))?;
+            let runtime = runtime.map_err(|error| CheckError::Failed(format!("cannot build a runtime: {error}")))?;
             let run = Run::new(subject, seed)?;
-            let limited = async { tokio::time::timeout(TIME, (check.run)(&run)).await };
+            let limited = async { tokio::time::timeout(CHECK_TIMEOUT, (check.run)(&run)).await };
             let done = runtime.block_on(limited);
-            // What still runs there belongs to connections that nobody waits for.
+            // Remaining tasks belong to abandoned connections.
             runtime.shutdown_background();
-            done.unwrap_or_else(|_| Err(Stop::Failed("it did not come to an end within 60 seconds".to_owned())))
+            done.unwrap_or_else(|_| Err(CheckError::Failed("timed out after 60 seconds".to_owned())))
         });
         thread.join()
     });
-    match checked {
+    match result {
         Ok(Ok(())) => CheckOutcome::Passed,
-        Ok(Err(Stop::DoesNotApply(why))) => CheckOutcome::DoesNotApply(why),
-        Ok(Err(Stop::Failed(why))) => CheckOutcome::Failed(format!("{why} (seed {seed})")),
+        Ok(Err(CheckError::DoesNotApply(reason))) => CheckOutcome::DoesNotApply(reason),
+        Ok(Err(CheckError::Failed(reason))) => CheckOutcome::Failed(format!("{reason} (seed {seed})")),
         Err(panic) => {
-            let words = panic.downcast_ref::<String>().map(String::as_str).or(panic.downcast_ref::<&str>().copied());
-            CheckOutcome::Failed(format!("it panicked: {} (seed {seed})", words.unwrap_or("no words")))
+            let message = panic.downcast_ref::<String>().map(String::as_str).or(panic.downcast_ref::<&str>().copied());
+            CheckOutcome::Failed(format!("panicked: {} (seed {seed})", message.unwrap_or("no message")))
         }
     }
 }

@@ -1,52 +1,52 @@
-//! What the suite found.
+//! The report of the conformance suite.
 
 use std::fmt;
 
 use crate::model::info::Info;
 use crate::webhook::SignatureCoverage;
 
-/// What the conformance suite found about one adapter.
+/// The report of the conformance suite about one adapter.
 ///
-/// `Display` gives a line for each check, and a last one that counts them.
+/// `Display` prints a line for each check, and a summary.
 #[non_exhaustive]
 #[derive(Clone, Debug)]
 pub struct Report {
-    /// What the channel says of itself; none when it could not be built.
+    /// The channel's info, `None` if it cannot be built.
     pub info: Option<Info>,
-    /// What the proof of its webhooks covers, where it takes any.
+    /// The coverage of webhook signatures, if the channel receives webhooks.
     pub covers: Option<SignatureCoverage>,
-    /// Each check and what came of it, in the suite's order.
+    /// The findings, in the suite's order.
     pub findings: Vec<Finding>,
 }
 
-/// One check, and what came of it.
+/// One check with its outcome.
 #[non_exhaustive]
 #[derive(Clone, Debug)]
 pub struct Finding {
-    /// The name of the check: a sentence.
+    /// The name of the check.
     pub check: &'static str,
-    /// What came of it.
+    /// The outcome.
     pub verdict: CheckOutcome,
 }
 
-/// What came of a check.
+/// The outcome of a check.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CheckOutcome {
-    /// It does not apply to this adapter, and why.
+    /// Not applicable to this adapter, with the reason.
     DoesNotApply(&'static str),
-    /// It failed, and how.
+    /// Failed, with the reason.
     Failed(String),
-    /// It passed.
+    /// Passed.
     Passed,
 }
 
 impl Report {
-    /// How many checks passed.
+    /// Returns the number of checks that passed.
     pub fn passed(&self) -> usize {
         self.findings.iter().filter(|finding| finding.verdict == CheckOutcome::Passed).count()
     }
 
-    /// The names of the checks that failed, and how.
+    /// Returns the checks that failed, with the reasons.
     pub fn failed(&self) -> impl Iterator<Item = (&'static str, &str)> {
         self.findings.iter().filter_map(|finding| match &finding.verdict {
             CheckOutcome::Failed(why) => Some((finding.check, why.as_str())),
@@ -54,7 +54,7 @@ impl Report {
         })
     }
 
-    /// The names of the checks that do not apply, and why.
+    /// Returns the checks that do not apply, with the reasons.
     pub fn left_out(&self) -> impl Iterator<Item = (&'static str, &'static str)> {
         self.findings.iter().filter_map(|finding| match finding.verdict {
             CheckOutcome::DoesNotApply(why) => Some((finding.check, why)),
@@ -62,7 +62,7 @@ impl Report {
         })
     }
 
-    /// Whether no check failed.
+    /// Returns `true` if no check failed.
     pub fn is_good(&self) -> bool {
         self.failed().next().is_none()
     }
@@ -70,7 +70,7 @@ impl Report {
     /// Asserts that no check failed.
     ///
     /// # Panics
-    /// When one did, with all that did.
+    /// If a check failed, with the whole report.
     #[track_caller]
     pub fn assert_good(&self) {
         assert!(self.is_good(), "{self}");

@@ -1,4 +1,4 @@
-//! One check of one subject: its channels, its doubles, and what it came to.
+//! The run of one check: its channels, fake gateways and results.
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;
@@ -18,7 +18,7 @@ use http::{Request, Response};
 use super::fake_gateway::FakeGateway;
 use super::leaks::Capture;
 use super::step::Step;
-use super::subject::{Call, Exchange, Expectation, ExpectedEvent, Setup, Subject, Webhook, What};
+use super::subject::{Call, EventKind, Exchange, Expectation, ExpectedEvent, Setup, Subject, Webhook};
 use crate::channel::Channel;
 use crate::context::Context;
 use crate::media::MediaStream;
@@ -37,48 +37,48 @@ use crate::transport::{
 };
 use crate::webhook::{self, Received, SigningSecret};
 
-/// Why a check did not pass.
-pub(super) enum Stop {
+/// The reason why a check did not pass.
+pub(super) enum CheckError {
     DoesNotApply(&'static str),
     Failed(String),
 }
 
-pub(super) type Checked<T = ()> = std::result::Result<T, Stop>;
+pub(super) type CheckResult<T = ()> = std::result::Result<T, CheckError>;
 
-impl From<String> for Stop {
-    fn from(why: String) -> Self {
-        Self::Failed(why)
+impl From<String> for CheckError {
+    fn from(reason: String) -> Self {
+        Self::Failed(reason)
     }
 }
 
-/// Fails the check unless this holds.
+/// Fails the check unless the condition holds.
 macro_rules! ensure {
-    ($holds:expr, $($why:tt)+) => {
-        if !$holds {
-            return Err($crate::testing::run::Stop::Failed(format!($($why)+)));
+    ($condition:expr, $($why:tt)+) => {
+        if !$condition {
+            return Err($crate::testing::run::CheckError::Failed(format!($($why)+)));
         }
     };
 }
 pub(super) use ensure;
 
-/// Leaves the check out unless this holds.
-pub(super) fn applies(holds: bool, why: &'static str) -> Checked {
-    if holds { Ok(()) } else { Err(Stop::DoesNotApply(why)) }
+/// Skips the check unless the condition holds.
+pub(super) fn applies(condition: bool, reason: &'static str) -> CheckResult {
+    if condition { Ok(()) } else { Err(CheckError::DoesNotApply(reason)) }
 }
 
-/// The secret that webhooks are signed with.
+/// The current webhook secret.
 pub(super) const OWN: &str = "conformance-secret-one";
-/// The one that follows it in a rotation.
+/// The next webhook secret in a rotation.
 pub(super) const NEXT: &str = "conformance-secret-two";
-/// That of another account.
+/// The webhook secret of another account.
 pub(super) const OTHER: &str = "conformance-secret-elsewhere";
 
-/// How long a channel waits for an answer.
+/// The timeout of a channel's calls.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Pace {
-    /// Longer than anything takes that is not meant to run out of time.
+    /// Long enough for every response.
     Patient,
-    /// Just so long that a stalled answer is noticed.
+    /// Short, to detect a stalled response.
     Hasty(Duration),
 }
 
@@ -91,30 +91,30 @@ impl Pace {
     }
 }
 
-/// One check of one subject.
+/// The run of one check.
 pub(super) struct Run<'s> {
     pub(super) subject: &'s dyn Subject,
     pub(super) info: Info,
     pub(super) seed: u64,
-    notes: Arc<Notes>,
+    notes: Arc<CallLog>,
     capture: Capture,
-    /// Each thing that was shown, once: most things are shown often.
+    /// All Debug and Display output, deduplicated.
     shown: RefCell<BTreeSet<String>>,
 }
 
-/// What channels did through their transport.
+/// The calls of channels through their transport.
 #[derive(Debug, Default)]
-pub(super) struct Notes {
+pub(super) struct CallLog {
     calls: AtomicUsize,
-    strangers: Mutex<Vec<String>>,
+    foreign_hosts: Mutex<Vec<String>>,
 }
 
 impl<'s> Run<'s> {
-    pub(super) fn new(subject: &'s dyn Subject, seed: u64) -> Checked<Self> {
+    pub(super) fn new(subject: &'s dyn Subject, seed: u64) -> CheckResult<Self> {
         let capture = Capture::begin();
-        // Nobody listens there, and nothing is asked of it.
+        // The discard port: no request is made.
         let setup = setup("http://127.0.0.1:9", subject.now(), seed, Arc::default(), Pace::Patient);
-        let channel = subject.connect(&setup).map_err(|error| format!("it cannot be built: {error}"))?;
+        let channel = subject.connect(&setup).map_err(|error| format!("connect failed: {error}"))?;
         let info = channel.info().clone();
         Ok(Self { subject, info, seed, notes: Arc::default(), capture, shown: RefCell::default() })
     }
@@ -123,33 +123,33 @@ impl<'s> Run<'s> {
         setup(base_url, self.subject.now(), self.seed, self.notes.clone(), pace)
     }
 
-    /// The channel, at this address.
-    pub(super) fn connect(&self, base_url: &str, pace: Pace) -> Checked<Arc<dyn Channel>> {
+    /// Connects the channel to this base URL.
+    pub(super) fn connect(&self, base_url: &str, pace: Pace) -> CheckResult<Arc<dyn Channel>> {
         self.built(&self.setup(base_url, pace))
     }
 
-    pub(super) fn built(&self, setup: &Setup) -> Checked<Arc<dyn Channel>> {
-        self.subject.connect(setup).map_err(|error| Stop::Failed(format!("it cannot be built: {error}")))
+    pub(super) fn built(&self, setup: &Setup) -> CheckResult<Arc<dyn Channel>> {
+        self.subject.connect(setup).map_err(|error| CheckError::Failed(format!("connect failed: {error}")))
     }
 
-    /// A channel that is only to receive.
-    pub(super) fn receiving(&self, secrets: &[&str]) -> Checked<Arc<dyn Channel>> {
+    /// Connects a channel that only receives.
+    pub(super) fn receiving(&self, secrets: &[&str]) -> CheckResult<Arc<dyn Channel>> {
         let mut setup = self.setup("http://127.0.0.1:9", Pace::Patient);
         setup.webhook_secrets = own(secrets);
         self.built(&setup)
     }
 
-    /// How many requests went through the context's transport.
+    /// Returns the number of requests through the context's transport.
     pub(super) fn calls(&self) -> usize {
         self.notes.calls.load(Ordering::SeqCst)
     }
 
-    /// Where it wanted to connect to that is not this machine.
-    pub(super) fn strangers(&self) -> Vec<String> {
-        self.notes.strangers.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    /// Returns the hosts other than this machine that were called.
+    pub(super) fn foreign_hosts(&self) -> Vec<String> {
+        self.notes.foreign_hosts.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Keeps what something shows of itself.
+    /// Records the Debug output of a value.
     pub(super) fn note(&self, shown: &(impl Debug + ?Sized)) {
         self.shown.borrow_mut().extend([format!("{shown:?}"), format!("{shown:#?}")]);
     }
@@ -164,12 +164,12 @@ impl<'s> Run<'s> {
         }
     }
 
-    /// What was logged while it ran.
+    /// Returns the log output of the check.
     pub(super) fn logged(&self) -> String {
         self.capture.text()
     }
 
-    /// Forgets what was shown so far.
+    /// Clears the recorded output.
     pub(super) fn forget_shown(&self) {
         self.shown.borrow_mut().clear();
     }
@@ -178,92 +178,103 @@ impl<'s> Run<'s> {
         self.shown.borrow().iter().fold(String::new(), |all, shown| all + shown + "\n")
     }
 
-    /// The sends that are accepted.
+    /// Returns the recorded sends that are accepted.
     pub(super) fn accepted_sends(&self) -> Vec<Exchange> {
         self.subject.exchanges().into_iter().filter(|exchange| exchange.accepted().is_some()).collect()
     }
 
-    /// The send that other sends are made like, where one reaches a gateway.
-    pub(super) fn model(&self) -> Checked<Model> {
-        applies(!self.subject.in_memory(), "it reaches no gateway")?;
+    /// Returns the template of sends, if the channel calls a gateway.
+    pub(super) fn model(&self) -> CheckResult<Model> {
+        applies(!self.subject.in_memory(), "in memory: it calls no gateway")?;
         let model = self.sample()?;
         applies(!model.steps.is_empty(), "its recorded send makes no request")?;
         Ok(model)
     }
 
-    /// The send that other sends are made like: a text if there is one.
-    pub(super) fn sample(&self) -> Checked<Model> {
+    /// Returns the template of sends: a text if one is recorded.
+    pub(super) fn sample(&self) -> CheckResult<Model> {
         let sends = self.accepted_sends();
         let is_text = |exchange: &&Exchange| matches!(exchange.accepted().map(|m| &m.content), Some(Content::Text(_)));
         let plain = |exchange: &&Exchange| is_text(exchange) && exchange.stored.is_empty();
         let exchange = sends.iter().find(plain).or(sends.first());
-        let exchange = exchange.ok_or_else(|| "no send that is accepted is recorded".to_owned())?.clone();
-        let message = exchange.accepted().ok_or_else(|| "it is not a send".to_owned())?.clone();
+        let exchange =
+            exchange.ok_or_else(|| "expected a recorded send that is accepted, got none".to_owned())?.clone();
+        let message = exchange.accepted().ok_or_else(|| "not a send".to_owned())?.clone();
         let steps: Vec<Step> = exchange.steps.iter().map(|step| step.clone().unconditional()).collect();
         Ok(Model { message, steps })
     }
 
-    /// Plays a recorded exchange, and holds what comes of it against what was recorded.
-    pub(super) async fn play(&self, nth: usize, exchange: &Exchange) -> Checked {
+    /// Plays a recorded exchange and compares the result with the recorded one.
+    pub(super) async fn play(&self, nth: usize, exchange: &Exchange) -> CheckResult {
         let what = format!("exchange {} ({})", nth + 1, exchange.call.name());
-        let Replayed { came, double, .. } = self.replay(exchange, |_, step| step).await?;
-        let problems = double.problems();
-        let failed = match (&came, &exchange.result) {
+        let Replayed { result, gateway, .. } = self.replay(exchange, |_, step| step).await?;
+        let problems = gateway.problems();
+        let failed = match (&result, &exchange.result) {
             (_, Expectation::Fails { .. }) => String::new(),
-            (Came::Failed(error), _) => format!("; it failed: {error}"),
+            (CallResult::Failed(error), _) => format!("; the call failed: {error}"),
             _ => String::new(),
         };
         ensure!(problems.is_empty(), "{what}: {}{failed}", problems.join("; "));
-        came.matches(&exchange.result).map_err(|why| Stop::Failed(format!("{what}: {why}")))
+        result.matches(&exchange.result).map_err(|difference| CheckError::Failed(format!("{what}: {difference}")))
     }
 
-    /// Makes a recorded call against a double that serves its steps, each changed so, by its place.
-    pub(super) async fn replay(&self, exchange: &Exchange, change: impl Fn(usize, Step) -> Step) -> Checked<Replayed> {
-        let double = FakeGateway::start().await;
+    /// Replays a recorded call against a fake gateway that serves its steps, each changed by `change`.
+    pub(super) async fn replay(
+        &self,
+        exchange: &Exchange,
+        change: impl Fn(usize, Step) -> Step,
+    ) -> CheckResult<Replayed> {
+        let gateway = FakeGateway::start().await;
         let steps = exchange.steps.iter().enumerate();
-        steps.for_each(|(nth, step)| double.expects(change(nth, step.clone().based(&double.base_url()))));
-        let setup = self.setup(&double.base_url(), Pace::Patient);
+        steps.for_each(|(nth, step)| gateway.expects(change(nth, step.clone().based(&gateway.base_url()))));
+        let setup = self.setup(&gateway.base_url(), Pace::Patient);
         let channel = self.built(&setup)?;
-        let came = self.call(&*channel, &setup, exchange, &double).await;
-        Ok(Replayed { came, double, channel })
+        let result = self.call(&*channel, &setup, exchange, &gateway).await;
+        Ok(Replayed { result, gateway, channel })
     }
 
     /// Makes a recorded call.
-    async fn call(&self, channel: &dyn Channel, setup: &Setup, exchange: &Exchange, double: &FakeGateway) -> Came {
+    async fn call(
+        &self,
+        channel: &dyn Channel,
+        setup: &Setup,
+        exchange: &Exchange,
+        gateway: &FakeGateway,
+    ) -> CallResult {
         for (mime, bytes) in &exchange.stored {
             if let Err(error) = setup.context.media.put(MediaStream::from_bytes(mime.clone(), bytes.clone())).await {
-                return Came::Failed(error);
+                return CallResult::Failed(error);
             }
         }
-        let base = double.base_url();
+        let base = gateway.base_url();
         let called = async {
             Ok(match &exchange.call {
-                Call::Fetch(media) => Came::File(channel.fetch_media(&based(media, &base)).await?.bytes().await?),
-                Call::Health => Came::Health(channel.health().await?),
-                Call::LookUp(sent) => Came::LookupOutcome(channel.look_up(sent).await?),
-                Call::Poll(after) => Came::Page(channel.poll(after.as_ref()).await?),
-                Call::Send(message) => Came::Accepted(channel.send(message).await?),
-                Call::Indicator(inbound, signal) => {
-                    channel.send_indicator(inbound, *signal).await?;
-                    Came::Done
+                Call::Fetch(media) => CallResult::File(channel.fetch_media(&based(media, &base)).await?.bytes().await?),
+                Call::Health => CallResult::Health(channel.health().await?),
+                Call::LookUp(query) => CallResult::LookupOutcome(channel.look_up(query).await?),
+                Call::Poll(after) => CallResult::Page(channel.poll(after.as_ref()).await?),
+                Call::Send(message) => CallResult::Accepted(channel.send(message).await?),
+                Call::Indicator(inbound, indicator) => {
+                    channel.send_indicator(inbound, *indicator).await?;
+                    CallResult::Done
                 }
                 Call::Upload(media, mime, bytes) => {
                     let stream = MediaStream::from_bytes(mime.clone(), bytes.clone());
-                    Came::Held(channel.upload_media(media, stream).await?)
+                    CallResult::Held(channel.upload_media(media, stream).await?)
                 }
             })
         };
-        let came = driven(&setup.clock, called).await.unwrap_or_else(Came::Failed);
-        match &came {
-            Came::Failed(error) => self.note_error(error),
-            // A file is the gateway's own bytes, and has nothing to hide.
-            Came::File(_) => {}
-            came => self.note(came),
+        let result = driven(&setup.clock, called).await.unwrap_or_else(CallResult::Failed);
+        match &result {
+            CallResult::Failed(error) => self.note_error(error),
+            // A file's bytes come from the gateway, and are not searched.
+            CallResult::File(_) => {}
+            result => self.note(result),
         }
-        came
+        result
     }
 
-    /// A recorded webhook as it arrives, signed with this secret.
+    /// Returns a recorded webhook, signed with this secret.
     pub(super) fn arrives(&self, webhook: &Webhook, secret: &str) -> webhook::Request {
         self.arriving(self.signed(&webhook.request, webhook.signed, secret), self.subject.now())
     }
@@ -280,8 +291,12 @@ impl<'s> Run<'s> {
         webhook::Request::new(request).arrived_at(at)
     }
 
-    /// Receives, and catches a panic.
-    pub(super) async fn receive(&self, channel: &dyn Channel, request: &webhook::Request) -> Checked<Result<Received>> {
+    /// Calls `receive` and turns a panic into a failure.
+    pub(super) async fn receive(
+        &self,
+        channel: &dyn Channel,
+        request: &webhook::Request,
+    ) -> CheckResult<Result<Received>> {
         self.note(request);
         let received = caught(channel.receive(request)).await.ok_or_else(|| "receive panicked".to_owned())?;
         match &received {
@@ -292,7 +307,7 @@ impl<'s> Run<'s> {
     }
 }
 
-/// Waits for a future; none when it panics.
+/// Awaits a future, `None` if it panics.
 pub(super) async fn caught<F: Future + Unpin>(mut future: F) -> Option<F::Output> {
     poll_fn(|cx| match catch_unwind(AssertUnwindSafe(|| Pin::new(&mut future).poll(cx))) {
         Ok(Poll::Pending) => Poll::Pending,
@@ -302,14 +317,14 @@ pub(super) async fn caught<F: Future + Unpin>(mut future: F) -> Option<F::Output
     .await
 }
 
-/// The send that other sends are made like.
+/// A template of sends.
 pub(super) struct Model {
     message: Message,
     steps: Vec<Step>,
 }
 
 impl Model {
-    /// A message that holds this mark, where it has a text; else the recorded one.
+    /// Returns a text message that contains this mark, or the recorded message of another content.
     pub(super) fn marked(&self, mark: &str) -> Message {
         match self.message.content {
             Content::Text(_) => self.with_text(format!("Your collection is on Tuesday. {mark}")),
@@ -319,7 +334,7 @@ impl Model {
 
     pub(super) fn with_text(&self, text: impl Into<String>) -> Message {
         let mut message = self.message.clone().with_content(Content::Text(text.into()));
-        // Two messages of one key would be one.
+        // A second message with the same idempotency key would be deduplicated.
         message.key = None;
         message
     }
@@ -332,51 +347,51 @@ impl Model {
         &self.message
     }
 
-    /// The step that is the send itself.
+    /// Returns the step of the send itself.
     pub(super) fn last(&self) -> Step {
         self.steps.last().cloned().unwrap_or_else(Step::any)
     }
 
-    /// Lets the double expect one send, whose last step is changed so.
-    pub(super) fn expect(&self, double: &FakeGateway, change: impl FnOnce(Step) -> Step) {
+    /// Expects one send at the gateway, with its last step changed.
+    pub(super) fn expect(&self, gateway: &FakeGateway, change: impl FnOnce(Step) -> Step) {
         let before = self.steps.len() - 1;
         for step in self.steps.iter().take(before) {
-            double.expects(step.clone());
+            gateway.expects(step.clone());
         }
-        double.expects(change(self.last()));
+        gateway.expects(change(self.last()));
     }
 
-    /// A channel that needs nothing more before a send than the send itself: where the first one takes several requests it
-    /// has made it, and holds the token that it got for it.
-    pub(super) async fn begun(&self, run: &Run<'_>, double: &FakeGateway) -> Checked<Arc<dyn Channel>> {
-        let channel = run.connect(&double.base_url(), Pace::Patient)?;
+    /// Connects a channel that needs one request for each send: if the first send takes several, it has been made, and the
+    /// channel holds its token.
+    pub(super) async fn begun(&self, run: &Run<'_>, gateway: &FakeGateway) -> CheckResult<Arc<dyn Channel>> {
+        let channel = run.connect(&gateway.base_url(), Pace::Patient)?;
         if self.requests() > 1 {
-            self.expect(double, |step| step);
-            channel.send(&self.marked("first")).await.map_err(|error| format!("its first send fails: {error}"))?;
-            let before = double.asked().len();
-            double.always(self.last());
+            self.expect(gateway, |step| step);
+            channel.send(&self.marked("first")).await.map_err(|error| format!("first send failed: {error}"))?;
+            let before = gateway.asked().len();
+            gateway.always(self.last());
             _ = channel.send(&self.marked("second")).await;
-            applies(double.asked().len() == before + 1, "each of its sends takes several requests")?;
+            applies(gateway.asked().len() == before + 1, "each send takes several requests")?;
         }
         Ok(channel)
     }
 
-    /// How many requests one send makes.
+    /// Returns the number of requests of one send.
     pub(super) fn requests(&self) -> usize {
         self.steps.len()
     }
 }
 
-/// A recorded call that was made again.
+/// A replayed call.
 pub(super) struct Replayed {
-    pub(super) came: Came,
-    pub(super) double: FakeGateway,
+    pub(super) result: CallResult,
+    pub(super) gateway: FakeGateway,
     pub(super) channel: Arc<dyn Channel>,
 }
 
-/// What came of a call.
+/// The result of a call.
 #[derive(Debug)]
-pub(super) enum Came {
+pub(super) enum CallResult {
     Accepted(Accepted),
     Done,
     LookupOutcome(LookupOutcome),
@@ -387,115 +402,109 @@ pub(super) enum Came {
     Page(Page),
 }
 
-impl Came {
-    /// How it differs from what is expected.
+impl CallResult {
+    /// Compares the result with the expectation.
     fn matches(&self, expected: &Expectation) -> std::result::Result<(), String> {
-        let differs = |holds: bool, why: String| if holds { Ok(()) } else { Err(why) };
+        let differs = |equal: bool, difference: String| if equal { Ok(()) } else { Err(difference) };
         match (expected, self) {
             (Expectation::Accepted(ids), Self::Accepted(accepted)) => {
-                let came: Vec<_> = accepted.ids().map(crate::model::id::MessageId::as_str).collect();
-                differs(came == *ids, format!("it has {} ids that are not the {} recorded", came.len(), ids.len()))
+                let got: Vec<_> = accepted.ids().map(crate::model::id::MessageId::as_str).collect();
+                differs(got == *ids, format!("expected the {} recorded ids, got {} others", ids.len(), got.len()))
             }
-            (Expectation::Brings(told), Self::Page(page)) => tells(&page.events, told),
+            (Expectation::Brings(expected), Self::Page(page)) => compare_events(&page.events, expected),
             (Expectation::Done, Self::Done | Self::Health(_)) => Ok(()),
-            (Expectation::File(expected), Self::File(bytes)) => {
-                differs(expected == bytes, format!("the file has {} bytes, which are not those recorded", bytes.len()))
-            }
+            (Expectation::File(expected), Self::File(bytes)) => differs(
+                expected == bytes,
+                format!("expected the recorded file of {} bytes, got {} others", expected.len(), bytes.len()),
+            ),
             (Expectation::Held(id), Self::Held(held)) => {
-                differs(held.id == *id, "it is held under another id".to_owned())
+                differs(held.id == *id, "expected the recorded media id, got another".to_owned())
             }
             (Expectation::Graded(grades), Self::Health(health)) => grades.iter().try_for_each(|(name, grade)| {
-                let came = health.check(name).map(|check| check.grade);
-                differs(
-                    came == Some(*grade),
-                    format!("the health's {name} is {}, and {grade:?} was recorded", said(came)),
-                )
+                let got = health.check(name).map(|check| check.grade);
+                differs(got == Some(*grade), format!("health check {name}: expected {grade:?}, got {}", or_none(got)))
             }),
             (Expectation::NotFound, Self::LookupOutcome(LookupOutcome::NotFound)) => Ok(()),
             (Expectation::Inconclusive, Self::LookupOutcome(LookupOutcome::Inconclusive)) => Ok(()),
             (Expectation::Found(states), Self::LookupOutcome(LookupOutcome::Found(found))) => {
-                let came: Vec<_> = found.iter().map(|delivery| delivery.state).collect();
-                differs(came == *states, format!("it was found as {came:?}, and recorded as {states:?}"))
+                let got: Vec<_> = found.iter().map(|delivery| delivery.state).collect();
+                differs(got == *states, format!("look-up: expected {states:?}, got {got:?}"))
             }
             (Expectation::Fails { kind, outcome, code, retryable, wait }, Self::Failed(error)) => {
-                differs(error.kind() == *kind, format!("its kind is {:?}, and {kind:?} was recorded", error.kind()))?;
+                differs(error.kind() == *kind, format!("kind: expected {kind:?}, got {:?}", error.kind()))?;
                 let same = outcome.is_none_or(|outcome| outcome == error.outcome());
-                differs(same, format!("its outcome is {:?}, and {} was recorded", error.outcome(), said(*outcome)))?;
+                differs(same, format!("outcome: expected {}, got {:?}", or_none(*outcome), error.outcome()))?;
                 let same = wait.is_none() || *wait == error.retry_after();
-                differs(same, format!("its wait is {}, and {} was recorded", said(error.retry_after()), said(*wait)))?;
-                let same = code.is_none() || code.as_deref() == error.code();
                 differs(
                     same,
-                    format!("its code is {}, and {} was recorded", said(error.code()), said(code.as_deref())),
+                    format!("retry_after: expected {}, got {}", or_none(*wait), or_none(error.retry_after())),
                 )?;
+                let same = code.is_none() || code.as_deref() == error.code();
+                differs(same, format!("code: expected {}, got {}", or_none(code.as_deref()), or_none(error.code())))?;
                 let same = retryable.is_none_or(|retryable| retryable == error.is_retryable());
-                differs(
-                    same,
-                    format!("it may be tried again: {}; recorded: {}", error.is_retryable(), said(*retryable)),
-                )
+                differs(same, format!("is_retryable: expected {}, got {}", or_none(*retryable), error.is_retryable()))
             }
-            (_, Self::Failed(error)) => Err(format!("it failed: {error}")),
-            (Expectation::Fails { kind, .. }, Self::Accepted(accepted)) => Err(format!(
-                "it was accepted, with {} ids, and a failure ({kind:?}) was recorded",
-                accepted.ids().count()
-            )),
-            (Expectation::Fails { kind, .. }, _) => {
-                Err(format!("it did not fail, and a failure ({kind:?}) was recorded"))
+            (expected, Self::Failed(error)) => Err(format!("expected {}, got an error: {error}", expected.name())),
+            (Expectation::Fails { kind, .. }, Self::Accepted(accepted)) => {
+                Err(format!("expected a failure ({kind:?}), got accepted with {} ids", accepted.ids().count()))
             }
-            (expected, Self::LookupOutcome(evidence)) => {
-                let came = match evidence {
+            (Expectation::Fails { kind, .. }, _) => Err(format!("expected a failure ({kind:?}), got success")),
+            (expected, Self::LookupOutcome(outcome)) => {
+                let got = match outcome {
                     LookupOutcome::NotFound => "not found".to_owned(),
                     LookupOutcome::Inconclusive => "inconclusive".to_owned(),
                     LookupOutcome::Found(found) => format!("found {} times", found.len()),
                 };
-                Err(format!("the message is {came}; recorded: {}", expected.name()))
+                Err(format!("look-up: expected {}, got {got}", expected.name()))
             }
-            (expected, _) => Err(format!("something else came of it than what was recorded: {}", expected.name())),
+            (expected, _) => Err(format!("expected {}, got something else", expected.name())),
         }
     }
 }
 
-/// A value as a person reads it, or that there is none.
-fn said(value: Option<impl Debug>) -> String {
+/// Formats a value, or `none`.
+fn or_none(value: Option<impl Debug>) -> String {
     value.map_or_else(|| "none".to_owned(), |value| format!("{value:?}"))
 }
 
-/// How events differ from those that are told.
-pub(super) fn tells(events: &[Event], told: &[ExpectedEvent]) -> std::result::Result<(), String> {
-    let came: Vec<What> = events.iter().map(What::of).collect();
-    let expected: Vec<What> = told.iter().map(|told| told.what).collect();
-    if came != expected {
-        return Err(format!("the events are {came:?}, and {expected:?} were recorded"));
+/// Compares events with the expected ones.
+pub(super) fn compare_events(events: &[Event], expected: &[ExpectedEvent]) -> std::result::Result<(), String> {
+    let got: Vec<EventKind> = events.iter().map(EventKind::of).collect();
+    let kinds: Vec<EventKind> = expected.iter().map(|expected| expected.kind).collect();
+    if got != kinds {
+        return Err(format!("events: expected {kinds:?}, got {got:?}"));
     }
-    let both = events.iter().zip(told).enumerate();
-    both.into_iter().try_for_each(|(n, (event, told))| {
+    let both = events.iter().zip(expected).enumerate();
+    both.into_iter().try_for_each(|(n, (event, expected))| {
         let nth = n + 1;
-        let differs = |what: &str| Err(format!("event {nth} has {what} that is not the recorded one"));
-        if told.id.is_some() && id(event) != told.id.as_deref() {
-            return differs("an id");
+        let differs = |field: &str| Err(format!("event {nth}: expected the recorded {field}, got another"));
+        if expected.id.is_some() && id(event) != expected.id.as_deref() {
+            return differs("id");
         }
-        if told.from.is_some() && event.as_inbound().map(|inbound| inbound.from.expose()) != told.from.as_deref() {
-            return differs("a writer");
+        if expected.from.is_some()
+            && event.as_inbound().map(|inbound| inbound.from.expose()) != expected.from.as_deref()
+        {
+            return differs("sender");
         }
-        if told.text.is_some() && event.as_inbound().and_then(text) != told.text.as_deref() {
-            return differs("a text");
+        if expected.text.is_some() && event.as_inbound().and_then(text) != expected.text.as_deref() {
+            return differs("text");
         }
-        if told.key.is_some() && event.as_delivery().and_then(Delivery::key) != told.key.as_deref() {
-            return differs("a key");
+        if expected.key.is_some() && event.as_delivery().and_then(Delivery::key) != expected.key.as_deref() {
+            return differs("key");
         }
-        if told.at.is_some_and(|at| event.envelope().at != at) {
-            return differs("a time");
+        if expected.at.is_some_and(|at| event.envelope().at != at) {
+            return differs("time");
         }
-        match (told.state, event.as_delivery().map(|delivery| delivery.state)) {
-            (Some(recorded), Some(came)) if recorded != came => {
-                Err(format!("event {nth} is {came:?}, and {recorded:?} was recorded"))
+        match (expected.state, event.as_delivery().map(|delivery| delivery.state)) {
+            (Some(expected), Some(got)) if expected != got => {
+                Err(format!("event {nth}: expected {expected:?}, got {got:?}"))
             }
             _ => Ok(()),
         }
     })
 }
 
-/// The id that a gateway gave to what an event is of.
+/// Returns the gateway's id of the message that an event is about.
 pub(super) fn id(event: &Event) -> Option<&str> {
     match event {
         Event::Delivery(delivery) => match &delivery.of {
@@ -508,10 +517,10 @@ pub(super) fn id(event: &Event) -> Option<&str> {
     }
 }
 
-/// The text of a resident's message, whatever form it has.
+/// Returns the text of an inbound message of any content.
 pub(super) fn text(inbound: &Inbound) -> Option<&str> {
     match &inbound.content {
-        InboundContent::Selection(chosen) => Some(&chosen.title),
+        InboundContent::Selection(selection) => Some(&selection.title),
         InboundContent::Media { text, .. } => text.as_deref(),
         InboundContent::Text(text) => Some(text),
         _ => None,
@@ -522,19 +531,19 @@ pub(super) fn own(secrets: &[&str]) -> Vec<SigningSecret> {
     secrets.iter().filter_map(|secret| Secret::new(*secret).ok()).map(SigningSecret::new).collect()
 }
 
-/// A secret that owns another account than the channel's.
+/// Returns a secret of another account.
 pub(super) fn elsewhere() -> Option<SigningSecret> {
     Some(SigningSecret::for_accounts(Secret::new(OTHER).ok()?, [AccountId::new("conformance-elsewhere")]))
 }
 
-/// A file's reference, with the double's address in the place of `{base}`.
+/// Replaces `{base}` in a file's URL with the gateway's base URL.
 pub(super) fn based(media: &MediaRef, base: &str) -> MediaRef {
     let mut media = media.clone();
     media.url = media.url.map(|url| url.replace("{base}", base));
     media
 }
 
-/// Waits for a call, and moves its virtual clock on while it waits for that.
+/// Awaits a call, and advances its virtual clock while it sleeps.
 pub(super) async fn driven<T>(clock: &VirtualClock, call: impl Future<Output = T>) -> T {
     let mut call = pin!(call);
     loop {
@@ -546,30 +555,30 @@ pub(super) async fn driven<T>(clock: &VirtualClock, call: impl Future<Output = T
     }
 }
 
-fn setup(base_url: &str, now: Timestamp, seed: u64, notes: Arc<Notes>, pace: Pace) -> Setup {
+fn setup(base_url: &str, now: Timestamp, seed: u64, notes: Arc<CallLog>, pace: Pace) -> Setup {
     let transport = ReqwestTransport::from_settings(move |builder| {
         builder.no_proxy().connect_timeout(pace.time()).timeout(pace.time())
     });
     let clock = VirtualClock::starting_at(now).seeded(seed);
-    let context = Context::new().clock(clock.clone()).transport(Watched { transport, notes, pace });
+    let context = Context::new().clock(clock.clone()).transport(RecordingTransport { transport, notes, pace });
     Setup { base_url: base_url.to_owned(), context, webhook_secrets: own(&[OWN]), clock }
 }
 
-/// The transport of a channel under test: it notes what is asked of it, and goes nowhere but to this machine.
+/// The transport of a channel under test: records calls, and connects to this machine only.
 #[derive(Debug)]
-struct Watched {
+struct RecordingTransport {
     transport: ReqwestTransport,
-    notes: Arc<Notes>,
+    notes: Arc<CallLog>,
     pace: Pace,
 }
 
 #[async_trait]
-impl Transport for Watched {
+impl Transport for RecordingTransport {
     async fn call(&self, mut request: Request<Body>) -> Result<Response<Body>, TransportError> {
         self.notes.calls.fetch_add(1, Ordering::SeqCst);
         let host = request.uri().host().unwrap_or_default();
         if !is_loopback(host) {
-            self.notes.strangers.lock().unwrap_or_else(PoisonError::into_inner).push(host.to_owned());
+            self.notes.foreign_hosts.lock().unwrap_or_else(PoisonError::into_inner).push(host.to_owned());
             return Err(TransportError::new(TransportErrorKind::Connect, SendProgress::NothingSent));
         }
         if let Some(Deadline(deadline)) = request.extensions_mut().get_mut() {

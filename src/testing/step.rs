@@ -1,4 +1,4 @@
-//! One request that a double expects, and what it does with it.
+//! Expected requests of a fake gateway, and its responses.
 
 use std::time::Duration;
 
@@ -10,12 +10,12 @@ use serde_json::Value;
 
 use super::fake_gateway::ReceivedRequest;
 
-/// One request that a [`FakeGateway`](super::FakeGateway) expects, and what it does with it.
+/// A request that a [`FakeGateway`](super::FakeGateway) expects, with its response.
 ///
 /// ```
 /// use civic_messaging::testing::Step;
 ///
-/// let taken = Step::post("/messages").json(r#"{"to":"+447700900123","text":"Hello"}"#).answers(200, r#"{"id":"A-1"}"#);
+/// let accepted = Step::post("/messages").json(r#"{"to":"+447700900123","text":"Hello"}"#).answers(200, r#"{"id":"A-1"}"#);
 /// let busy = Step::post("/messages").answers(429, "").response_header("retry-after", "3");
 /// ```
 #[derive(Clone, Debug)]
@@ -41,29 +41,29 @@ enum Expected {
     Json(String),
 }
 
-/// How a [`FakeGateway`](super::FakeGateway) breaks a connection.
+/// A connection failure that a [`FakeGateway`](super::FakeGateway) injects.
 #[non_exhaustive]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SocketFault {
-    /// It answers and then closes the connection, without having said that it would.
+    /// Responds, then closes the connection without `Connection: close`.
     CloseAfterAnswer,
-    /// It writes so many bytes of its answer, head included, and closes the connection.
+    /// Writes this number of bytes of the response, including its head, and closes the connection.
     CutAnswer(usize),
-    /// It reads so many bytes of the request, head included, and resets the connection.
+    /// Reads this number of bytes of the request, including its head, and resets the connection.
     CutRequest(usize),
-    /// It writes the head of its answer, and then the body byte by byte, this long apart.
+    /// Writes the head of the response, then the body byte by byte with this interval.
     Drip(Duration),
-    /// It reads the request whole, and resets the connection.
+    /// Reads the whole request, and resets the connection.
     ResetAfterRequest,
-    /// It resets the connection as soon as there is one.
+    /// Resets the connection as soon as it is established.
     ResetAtOnce,
-    /// It reads the request whole, and never answers. A channel waits 30 s by default; a test gives it a shorter time, by
+    /// Reads the whole request, and never responds. A channel waits 30 s by default; set a shorter timeout in tests with
     /// `Context::new().transport(ReqwestTransport::from_settings(|builder| builder.timeout(..)))`.
     Stall,
 }
 
 impl Step {
-    /// Any request, answered with an empty 200.
+    /// Matches any request, and responds with an empty 200.
     pub fn any() -> Self {
         Self {
             method: None,
@@ -80,98 +80,98 @@ impl Step {
         }
     }
 
-    /// A request of this method, to exactly this path and query.
+    /// Matches a request with this method and exactly this path and query.
     pub fn new(method: Method, path: impl Into<String>) -> Self {
         Self { method: Some(method), path: Some(path.into()), ..Self::any() }
     }
 
-    /// A GET of exactly this path and query.
+    /// Matches a GET of exactly this path and query.
     pub fn get(path: impl Into<String>) -> Self {
         Self::new(Method::GET, path)
     }
 
-    /// A POST to exactly this path and query.
+    /// Matches a POST to exactly this path and query.
     pub fn post(path: impl Into<String>) -> Self {
         Self::new(Method::POST, path)
     }
 
-    /// It must carry this header.
+    /// Requires this header.
     pub fn header(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
         self.headers.push((name.into(), value.into()));
         self
     }
 
-    /// It must carry this token as `Authorization: Bearer`.
+    /// Requires this token as `Authorization: Bearer`.
     pub fn bearer(self, token: &str) -> Self {
         self.header("authorization", format!("Bearer {token}"))
     }
 
-    /// It must carry this user and password as `Authorization: Basic`.
+    /// Requires this user and password as `Authorization: Basic`.
     pub fn basic(self, user: &str, password: &str) -> Self {
         self.header("authorization", format!("Basic {}", BASE64_STANDARD.encode(format!("{user}:{password}"))))
     }
 
-    /// Its body must be this JSON, however it is spaced and ordered.
+    /// Requires this JSON body, in any formatting and order.
     pub fn json(mut self, body: impl Into<String>) -> Self {
         self.body = Some(Expected::Json(body.into()));
         self
     }
 
-    /// Its body must be this form, in whichever order.
+    /// Requires this form body, in any order.
     pub fn form(mut self, body: impl Into<String>) -> Self {
         self.body = Some(Expected::Form(body.into()));
         self
     }
 
-    /// Its body must be exactly this.
+    /// Requires exactly this body.
     pub fn body(mut self, body: impl Into<Bytes>) -> Self {
         self.body = Some(Expected::Bytes(body.into()));
         self
     }
 
-    /// It is answered so: as JSON if the body looks like it, else as text. A status that is none becomes 500.
+    /// Sets the response: JSON if the body looks like it, else text. An invalid status becomes 500.
     pub fn answers(mut self, status: u16, body: impl Into<Bytes>) -> Self {
         self.status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         self.answer = body.into();
         self
     }
 
-    /// The answer carries this header.
+    /// Adds a header to the response.
     pub fn response_header(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
         self.answer_headers.push((name.into(), value.into()));
         self
     }
 
-    /// The answer claims to be so many bytes long, whatever it is.
+    /// Sets the response's `Content-Length`, whatever the body's length.
     pub fn claims(mut self, len: u64) -> Self {
         self.claims = Some(len);
         self
     }
 
-    /// The answer repeats the whole request behind its body, as a careless gateway does in an error.
+    /// Appends the whole request to the response's body, as some gateways do in an error.
     pub fn echoes(mut self) -> Self {
         self.echoes = true;
         self
     }
 
-    /// Whether the message counts as accepted, against what its answer would say.
+    /// Overrides if the request counts as accepted.
     pub fn accepting(mut self, accepts: bool) -> Self {
         self.accepts = Some(accepts);
         self
     }
 
-    /// The connection breaks so.
+    /// Injects a connection failure.
     pub fn breaks(mut self, fault: SocketFault) -> Self {
         self.fault = Some(fault);
         self
     }
 
-    /// The same answer to any request.
+    /// Removes the requirements and keeps the response.
     pub(super) fn unconditional(self) -> Self {
         Self { method: None, path: None, headers: Vec::new(), body: None, ..self }
     }
 
-    /// The step with `base` in the place of each `{base}` of its answer.
+    /// Replaces each `{base}` of the response.
     pub(super) fn based(mut self, base: &str) -> Self {
         if let Ok(text) = std::str::from_utf8(&self.answer)
             && text.contains("{base}")
@@ -192,43 +192,42 @@ impl Step {
         &self.answer
     }
 
-    /// The step with this in the place of what the answer's headers say.
+    /// Replaces the values of the response's headers.
     pub(super) fn with_header_values(mut self, value: &str) -> Self {
-        for (_, said) in &mut self.answer_headers {
-            value.clone_into(said);
+        for (_, header) in &mut self.answer_headers {
+            value.clone_into(header);
         }
         self
     }
 
-    /// The step with another body in the answer.
+    /// Replaces the response's body.
     pub(super) fn with_answer(mut self, body: impl Into<Bytes>) -> Self {
         self.answer = body.into();
         self
     }
 
     pub(super) fn accepts(&self) -> bool {
-        let doubtful = self.status.is_server_error() || self.status == StatusCode::REQUEST_TIMEOUT;
-        self.accepts.unwrap_or(self.status.is_success() || doubtful)
+        let ambiguous = self.status.is_server_error() || self.status == StatusCode::REQUEST_TIMEOUT;
+        self.accepts.unwrap_or(self.status.is_success() || ambiguous)
     }
 
-    /// What in the request is not as it should be.
+    /// Returns the first difference between a request and the step.
     pub(super) fn problem(&self, asked: &ReceivedRequest) -> Option<String> {
         let is = format!("{} {}", asked.method, asked.path);
         if self.method.as_ref().is_some_and(|method| *method != asked.method)
             || self.path.as_ref().is_some_and(|path| *path != asked.path)
         {
             let (method, path) = (self.method.as_ref().map_or("", |m| m.as_str()), self.path.as_deref());
-            return Some(format!("{is} was asked, and {method} {} expected", path.unwrap_or_default()));
+            return Some(format!("expected {method} {}, got {is}", path.unwrap_or_default()));
         }
         for (name, value) in &self.headers {
             if asked.headers.get(name.as_str()).is_none_or(|there| there.as_bytes() != value.as_bytes()) {
-                return Some(format!("{is}: the header {name} is not as expected"));
+                return Some(format!("{is}: expected the header {name} with another value"));
             }
         }
         let difference = match self.body.as_ref()? {
-            Expected::Bytes(body) => (*body != asked.body).then(|| {
-                format!("the body has {} bytes, and should be {} certain others", asked.body.len(), body.len())
-            }),
+            Expected::Bytes(body) => (*body != asked.body)
+                .then(|| format!("expected a certain body of {} bytes, got {} others", body.len(), asked.body.len())),
             Expected::Form(body) => {
                 let sorted = |body: &[u8]| {
                     let mut pairs: Vec<_> = form_urlencoded::parse(body).into_owned().collect();
@@ -240,20 +239,20 @@ impl Step {
                 let missing = expected.iter().find(|pair| !there.contains(pair));
                 match (missing, extra) {
                     (Some((name, _)), _) => Some(format!("the field {name} is missing or different")),
-                    (None, Some((name, _))) => Some(format!("the field {name} should not be there")),
-                    (None, None) => (expected != there).then(|| "a field stands there twice".to_owned()),
+                    (None, Some((name, _))) => Some(format!("unexpected field {name}")),
+                    (None, None) => (expected != there).then(|| "a field is duplicated".to_owned()),
                 }
             }
             Expected::Json(body) => match (serde_json::from_str(body), serde_json::from_slice(&asked.body)) {
                 (Ok(expected), Ok(there)) => difference(&expected, &there, "the body"),
-                (Err(_), _) => Some("what is expected of the body is not JSON".to_owned()),
+                (Err(_), _) => Some("the expected body is not JSON".to_owned()),
                 (_, Err(_)) => Some("the body is not JSON".to_owned()),
             },
         };
         difference.map(|difference| format!("{is}: {difference}"))
     }
 
-    /// The answer as it goes over the wire.
+    /// Returns the response's bytes.
     pub(super) fn written(&self, asked: Option<&ReceivedRequest>) -> Vec<u8> {
         let mut body = self.answer.to_vec();
         if let (true, Some(asked)) = (self.echoes, asked) {
@@ -277,7 +276,7 @@ impl Step {
     }
 }
 
-/// Where two JSON values differ first, without the values: they may be personal.
+/// Returns the first difference of two JSON values by kind and place only: values may be personal data.
 fn difference(expected: &Value, there: &Value, at: &str) -> Option<String> {
     let kind = |value: &Value| match value {
         Value::Array(all) => format!("an array of {}", all.len()),
@@ -293,7 +292,7 @@ fn difference(expected: &Value, there: &Value, at: &str) -> Option<String> {
             let extra = there.keys().find(|name| !expected.contains_key(*name));
             match (missing, extra) {
                 (Some(name), _) => Some(format!("{at}/{name} is missing")),
-                (None, Some(name)) => Some(format!("{at}/{name} should not be there")),
+                (None, Some(name)) => Some(format!("unexpected {at}/{name}")),
                 (None, None) => expected
                     .iter()
                     .find_map(|(name, value)| difference(value, there.get(name)?, &format!("{at}/{name}"))),
@@ -304,6 +303,6 @@ fn difference(expected: &Value, there: &Value, at: &str) -> Option<String> {
             both.into_iter().find_map(|(n, (expected, there))| difference(expected, there, &format!("{at}/{n}")))
         }
         _ if expected == there => None,
-        _ => Some(format!("{at} is {}, and should be another: {}", kind(there), kind(expected))),
+        _ => Some(format!("{at}: expected {}, got {}", kind(expected), kind(there))),
     }
 }

@@ -1,4 +1,4 @@
-//! What the suite is told of an adapter.
+//! Description of an adapter for the conformance suite.
 
 use std::fmt;
 use std::sync::Arc;
@@ -23,67 +23,66 @@ use crate::model::message::{Media, MediaRef, Message};
 use crate::model::poll::Cursor;
 use crate::webhook::{SignatureCoverage, SignatureEncoding, SigningSecret};
 
-/// An adapter, as the conformance suite is told of it.
+/// Describes an adapter to the conformance suite.
 ///
-/// It is a description: a unit struct does. The suite connects it many times, to [doubles](super::FakeGateway) of its gateway
-/// and with secrets of the suite's own, and chooses its checks by what [`Info::capability`](crate::Info::capability)
-/// declares: everything that is declared must be recorded here, and everything that is not must be refused.
+/// A unit struct is enough. The suite connects the adapter many times, to [fake gateways](super::FakeGateway) and with its
+/// own secrets, and selects the checks by [`Info::capability`](crate::Info::capability): record an exchange for everything
+/// that it declares; everything else must be refused.
 ///
-/// The worked one is `examples/custom_gateway.rs`; the guide on [the page of this module](crate::testing) says how to record.
+/// See `examples/custom_gateway.rs`, and the guide in [the module's documentation](crate::testing).
 pub trait Subject: Send + Sync {
-    /// Builds the channel, with all of this set.
+    /// Builds the channel with this setup.
     ///
     /// # Errors
-    /// Those of the adapter. Without a webhook secret it may refuse to be built.
+    /// The adapter's errors. It may refuse a setup without a webhook secret.
     fn connect(&self, setup: &Setup) -> Result<Arc<dyn Channel>>;
 
-    /// Every credential that [`connect`](Self::connect) puts in: none may show anywhere. Those of the [`Setup`] are
-    /// known.
+    /// Returns every credential that [`connect`](Self::connect) adds: none may appear in any output. The suite knows those
+    /// of the [`Setup`].
     fn secrets(&self) -> Vec<String>;
 
-    /// Calls, what they ask of the gateway, and what comes of them.
+    /// Returns recorded calls, with their requests and results.
     ///
-    /// Of each thing that is declared at least one; of sends one that is accepted for each kind of content, and
-    /// refusals as the gateway words them.
+    /// At least one for each declared capability; for sends, an accepted one for each kind of content, and the gateway's
+    /// rejections.
     fn exchanges(&self) -> Vec<Exchange>;
 
-    /// Webhooks as the gateway sends them, and the events that they bring. By default none: it sends only.
+    /// Returns recorded webhooks and their events. Defaults to none, for a channel that only sends.
     fn webhooks(&self) -> Vec<Webhook> {
         Vec::new()
     }
 
-    /// How the gateway proves its webhooks. By default not at all.
+    /// Returns the signature scheme of webhooks. Defaults to none.
     fn signer(&self) -> Signer {
         Signer::unsigned()
     }
 
-    /// The time at which everything was recorded; the channel's clock begins there. By default some day of November 2026.
+    /// Returns the time of the recordings, at which the channel's clock starts. Defaults to a day in November 2026.
     fn now(&self) -> Timestamp {
         Timestamp::from_secs(1_795_000_000)
     }
 
-    /// Whether it is a channel in memory, which reaches no gateway: what is asked of the wire then does not apply. By default
-    /// it is not.
+    /// Returns `true` for a channel in memory, to which checks of requests do not apply. Defaults to `false`.
     fn in_memory(&self) -> bool {
         false
     }
 }
 
-/// What a [`Subject`] builds its channel with.
+/// The setup of a [`Subject`]'s channel.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Setup {
-    /// Where its gateway is.
+    /// The base URL of the gateway.
     pub base_url: String,
-    /// Its transport, clock and stores.
+    /// The transport, clock and stores.
     pub context: Context,
-    /// The secrets that prove webhooks: one, or several during a rotation, or none.
+    /// The secrets that verify webhooks: one, several during a rotation, or none.
     pub webhook_secrets: Vec<SigningSecret>,
     /// The clock of the context.
     pub(super) clock: VirtualClock,
 }
 
-/// A call of a channel, the requests that it makes, and what comes of it.
+/// A recorded call of a channel, with its requests and its result.
 ///
 /// ```
 /// use civic_messaging::testing::{Exchange, Step};
@@ -133,7 +132,7 @@ impl Call {
     }
 }
 
-/// What is to come of a call.
+/// The expected result of a call.
 #[derive(Clone, Debug)]
 pub(super) enum Expectation {
     NotFound,
@@ -155,7 +154,7 @@ pub(super) enum Expectation {
 }
 
 impl Expectation {
-    /// What is to come of it, in words.
+    /// Returns the expectation in words, for findings.
     pub(super) fn name(&self) -> &'static str {
         match self {
             Self::NotFound => "not found",
@@ -166,8 +165,8 @@ impl Expectation {
             Self::Fails { .. } => "a failure",
             Self::File(_) => "a file",
             Self::Found(_) => "found",
-            Self::Graded(_) => "a health",
-            Self::Held(_) => "an upload that is held",
+            Self::Graded(_) => "a health report",
+            Self::Held(_) => "a media id",
         }
     }
 }
@@ -177,67 +176,67 @@ impl Exchange {
         Self { call, stored: Vec::new(), steps: Vec::new(), result: Expectation::Done }
     }
 
-    /// A message is sent.
+    /// Sends a message.
     pub fn send(message: Message) -> Self {
         Self::new(Call::Send(message))
     }
 
-    /// A file of this media type is uploaded.
+    /// Uploads a file of this media type.
     pub fn upload(media: Media, mime: impl Into<String>, bytes: impl Into<Bytes>) -> Self {
         Self::new(Call::Upload(media, mime.into(), bytes.into()))
     }
 
-    /// A file is fetched. In its `url`, and in the answers of its steps, `{base}` stands for the base URL.
+    /// Fetches a file. `{base}` in its `url`, and in the responses of its steps, is replaced with the base URL.
     pub fn fetch(media: MediaRef) -> Self {
         Self::new(Call::Fetch(media))
     }
 
-    /// The gateway is polled.
+    /// Polls the gateway.
     pub fn poll(after: Option<Cursor>) -> Self {
         Self::new(Call::Poll(after))
     }
 
-    /// A message is looked up.
-    pub fn look_up(sent: LookupQuery) -> Self {
-        Self::new(Call::LookUp(sent))
+    /// Looks up a message.
+    pub fn look_up(query: LookupQuery) -> Self {
+        Self::new(Call::LookUp(query))
     }
 
-    /// A signal is shown for this message.
-    pub fn send_indicator(inbound: Inbound, signal: Indicator) -> Self {
-        Self::new(Call::Indicator(Box::new(inbound), signal))
+    /// Sends an indicator for this message.
+    pub fn send_indicator(inbound: Inbound, indicator: Indicator) -> Self {
+        Self::new(Call::Indicator(Box::new(inbound), indicator))
     }
 
-    /// The gateway is asked for its health.
+    /// Checks the gateway's health.
     pub fn health() -> Self {
         Self::new(Call::Health)
     }
 
-    /// It makes this request, after those that were named before. In a send the last one is the send itself.
+    /// Adds the next expected request. In a send, the last one is the send itself.
     pub fn step(mut self, step: Step) -> Self {
         self.steps.push(step);
         self
     }
 
-    /// The media store of the context holds this file, of this media type.
+    /// Puts a file of this media type into the media store of the context.
     pub fn stored(mut self, mime: impl Into<String>, bytes: impl Into<Bytes>) -> Self {
         self.stored.push((mime.into(), bytes.into()));
         self
     }
 
-    /// A send is accepted, under these ids: one for each part.
+    /// Expects acceptance with these ids, one for each part.
     pub fn accepts<I: Into<String>>(self, ids: impl IntoIterator<Item = I>) -> Self {
         self.with(Expectation::Accepted(ids.into_iter().map(Into::into).collect()))
     }
 
-    /// It fails so. A send was definitely refused, and no second try cures it, unless
-    /// [`unknown`](Self::unknown) or [`retryable`](Self::retryable) says otherwise.
+    /// Expects a failure. For a send it is a definite rejection that is not retryable, unless changed by
+    /// [`unknown`](Self::unknown) or [`retryable`](Self::retryable).
     pub fn fails(self, kind: ErrorKind) -> Self {
         let outcome = matches!(self.call, Call::Send(_)).then_some(Outcome::Rejected);
         let retryable = matches!(self.call, Call::Send(_)).then_some(false);
         self.with(Expectation::Fails { kind, outcome, code: None, retryable, wait: None })
     }
 
-    /// The failure has this code.
+    /// Expects the failure to have this code.
     pub fn code(mut self, expected: impl Into<String>) -> Self {
         if let Expectation::Fails { code, .. } = &mut self.result {
             *code = Some(expected.into());
@@ -245,7 +244,7 @@ impl Exchange {
         self
     }
 
-    /// The failed send may be tried again.
+    /// Expects the failure to be retryable.
     pub fn retryable(mut self) -> Self {
         if let Expectation::Fails { retryable, .. } = &mut self.result {
             *retryable = Some(true);
@@ -253,7 +252,7 @@ impl Exchange {
         self
     }
 
-    /// The failure says to wait for this long.
+    /// Expects the failure to have this `retry_after`.
     pub fn waits(mut self, expected: Duration) -> Self {
         if let Expectation::Fails { wait, .. } = &mut self.result {
             *wait = Some(expected);
@@ -261,54 +260,54 @@ impl Exchange {
         self
     }
 
-    /// The failed send may have gone.
+    /// Expects an unknown outcome.
     pub fn unknown(self) -> Self {
-        self.comes_to(Outcome::Unknown)
+        self.outcome(Outcome::Unknown)
     }
 
-    /// The failed send never left: what was to be done before it failed.
+    /// Expects that nothing was sent: a request before the send itself failed.
     pub fn not_sent(self) -> Self {
-        self.comes_to(Outcome::NotSent)
+        self.outcome(Outcome::NotSent)
     }
 
-    fn comes_to(mut self, expected: Outcome) -> Self {
+    fn outcome(mut self, expected: Outcome) -> Self {
         if let Expectation::Fails { outcome, .. } = &mut self.result {
             *outcome = Some(expected);
         }
         self
     }
 
-    /// The upload is held under this id.
+    /// Expects the upload to return this media id.
     pub fn holds(self, id: impl Into<String>) -> Self {
         self.with(Expectation::Held(id.into()))
     }
 
-    /// The file is this.
+    /// Expects these bytes of the file.
     pub fn file(self, bytes: impl Into<Bytes>) -> Self {
         self.with(Expectation::File(bytes.into()))
     }
 
-    /// The poll brings these events, oldest first.
-    pub fn brings(self, told: impl IntoIterator<Item = ExpectedEvent>) -> Self {
-        self.with(Expectation::Brings(told.into_iter().collect()))
+    /// Expects the poll to return these events, oldest first.
+    pub fn brings(self, events: impl IntoIterator<Item = ExpectedEvent>) -> Self {
+        self.with(Expectation::Brings(events.into_iter().collect()))
     }
 
-    /// The look-up finds the message in this state, or several of it.
+    /// Expects the look-up to find the message in these states.
     pub fn finds(self, states: impl IntoIterator<Item = DeliveryState>) -> Self {
         self.with(Expectation::Found(states.into_iter().collect()))
     }
 
-    /// The gateway certainly does not have the message.
+    /// Expects that the gateway certainly does not have the message.
     pub fn not_found(self) -> Self {
         self.with(Expectation::NotFound)
     }
 
-    /// The look-up proves nothing.
+    /// Expects an inconclusive look-up.
     pub fn inconclusive(self) -> Self {
         self.with(Expectation::Inconclusive)
     }
 
-    /// The health holds this check, so graded. Name as many as there are.
+    /// Expects this status of a health check. Call it once for each check.
     pub fn graded(self, name: &'static str, grade: CheckStatus) -> Self {
         let mut grades = match &self.result {
             Expectation::Graded(grades) => grades.clone(),
@@ -322,7 +321,7 @@ impl Exchange {
         Self { result, ..self }
     }
 
-    /// The message, if it is a send that is accepted.
+    /// Returns the message of an accepted send.
     pub(super) fn accepted(&self) -> Option<&Message> {
         match (&self.call, &self.result) {
             (Call::Send(message), Expectation::Accepted(_)) => Some(message),
@@ -331,7 +330,7 @@ impl Exchange {
     }
 }
 
-/// A webhook as the gateway sends it, before it is signed, and what comes of it.
+/// A recorded webhook before it is signed, with the expected result.
 ///
 /// ```
 /// use civic_messaging::DeliveryState;
@@ -351,18 +350,17 @@ pub struct Webhook {
     pub(super) result: Reception,
 }
 
-/// A body made of a webhook secret.
-pub(super) type Made = dyn Fn(&str) -> Bytes + Send + Sync;
+/// Builds a response body from a webhook secret.
+pub(super) type BodyFn = dyn Fn(&str) -> Bytes + Send + Sync;
 
 #[derive(Clone)]
 pub(super) enum Reception {
-    /// Nothing in particular is said of its events.
     Any,
     Brings(Vec<ExpectedEvent>),
-    /// So many events of accounts that the secret does not own.
+    /// The number of events of accounts that the secret does not own.
     Discards(usize),
     Refused,
-    Replies(StatusCode, Arc<Made>),
+    Replies(StatusCode, Arc<BodyFn>),
 }
 
 impl fmt::Debug for Webhook {
@@ -372,17 +370,17 @@ impl fmt::Debug for Webhook {
 }
 
 impl Webhook {
-    /// A POST of JSON.
+    /// Creates a POST of JSON.
     pub fn json(body: impl Into<Bytes>) -> Self {
         Self::post("application/json", body.into())
     }
 
-    /// A POST of a form.
+    /// Creates a POST of a form.
     pub fn form(body: impl Into<Bytes>) -> Self {
         Self::post("application/x-www-form-urlencoded", body.into())
     }
 
-    /// A GET with this query.
+    /// Creates a GET with this query.
     pub fn get(query: &str) -> Self {
         let query = query.trim_start_matches('?');
         let mut request = http::Request::new(Bytes::new());
@@ -398,71 +396,71 @@ impl Webhook {
         Self { request, signed: true, result: Reception::Any }
     }
 
-    /// It goes to this path and query, in place of `/webhook`.
+    /// Sets the path and query, `/webhook` by default.
     pub fn to(mut self, path_and_query: &str) -> Self {
         *self.request.uri_mut() = path_and_query.parse().unwrap_or_default();
         self
     }
 
-    /// It carries this header, which is no part of its proof.
+    /// Adds a header that is not part of the signature.
     pub fn header(mut self, name: &'static str, value: &'static str) -> Self {
         self.request.headers_mut().insert(HeaderName::from_static(name), HeaderValue::from_static(value));
         self
     }
 
-    /// It carries no proof as other webhooks do: a handshake.
+    /// Leaves the webhook unsigned: a handshake.
     pub fn unsigned(mut self) -> Self {
         self.signed = false;
         self
     }
 
-    /// It brings these events, in this order. An opt-out that is made of a STOP is one of them.
-    pub fn brings(mut self, told: impl IntoIterator<Item = ExpectedEvent>) -> Self {
-        self.result = Reception::Brings(told.into_iter().collect());
+    /// Expects these events, in this order, including the opt-out derived from a STOP.
+    pub fn brings(mut self, events: impl IntoIterator<Item = ExpectedEvent>) -> Self {
+        self.result = Reception::Brings(events.into_iter().collect());
         self
     }
 
-    /// It is of an account that the secret does not own: it brings nothing, and counts so many events as discarded.
+    /// Expects no event and this number of discarded ones: they belong to an account that the secret does not own.
     pub fn discards(mut self, events: usize) -> Self {
         self.result = Reception::Discards(events);
         self
     }
 
-    /// It is answered exactly so, and brings no event: a handshake.
+    /// Expects this response and no event: a handshake.
     pub fn replies(self, status: u16, body: impl Into<Bytes>) -> Self {
         let body = body.into();
         self.replies_with(status, move |_| body.clone())
     }
 
-    /// It is answered with what is made of the webhook secret, and brings no event: a handshake.
+    /// Expects a response computed from the webhook secret and no event: a handshake.
     pub fn replies_with<B: Into<Bytes>>(
         mut self,
         status: u16,
         body: impl Fn(&str) -> B + Send + Sync + 'static,
     ) -> Self {
-        let body: Arc<Made> = Arc::new(move |secret| body(secret).into());
+        let body: Arc<BodyFn> = Arc::new(move |secret| body(secret).into());
         self.result = Reception::Replies(StatusCode::from_u16(status).unwrap_or_default(), body);
         self
     }
 
-    /// It is refused: a handshake with the wrong token.
+    /// Expects a rejection: a handshake with the wrong token.
     pub fn refused(mut self) -> Self {
         self.result = Reception::Refused;
         self
     }
 
-    pub(super) fn told(&self) -> &[ExpectedEvent] {
+    pub(super) fn expected_events(&self) -> &[ExpectedEvent] {
         match &self.result {
-            Reception::Brings(told) => told,
+            Reception::Brings(events) => events,
             _ => &[],
         }
     }
 }
 
-/// An event that a webhook or a poll brings.
+/// An expected event of a webhook or a poll.
 #[derive(Clone, Debug)]
 pub struct ExpectedEvent {
-    pub(super) what: What,
+    pub(super) kind: EventKind,
     pub(super) id: Option<String>,
     pub(super) key: Option<String>,
     pub(super) text: Option<String>,
@@ -472,7 +470,7 @@ pub struct ExpectedEvent {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum What {
+pub(super) enum EventKind {
     Account,
     AddressChanged,
     Delivery,
@@ -481,7 +479,7 @@ pub(super) enum What {
     Unrecognised,
 }
 
-impl What {
+impl EventKind {
     pub(super) fn of(event: &Event) -> Self {
         match event {
             Event::Account(_) => Self::Account,
@@ -495,87 +493,86 @@ impl What {
 }
 
 impl ExpectedEvent {
-    fn new(what: What) -> Self {
-        Self { what, id: None, key: None, text: None, from: None, state: None, at: None }
+    fn new(kind: EventKind) -> Self {
+        Self { kind, id: None, key: None, text: None, from: None, state: None, at: None }
     }
 
-    /// A resident's message with this id, whatever it says.
+    /// Creates an inbound message with this id and any content.
     pub fn inbound(id: impl Into<String>) -> Self {
-        Self { id: Some(id.into()), ..Self::new(What::Inbound) }
+        Self { id: Some(id.into()), ..Self::new(EventKind::Inbound) }
     }
 
-    /// A resident's message with this id and text, or a file with this text.
+    /// Creates an inbound message with this id and text, or with a file of this caption.
     pub fn text(id: impl Into<String>, text: impl Into<String>) -> Self {
         Self { text: Some(text.into()), ..Self::inbound(id) }
     }
 
-    /// It was written by the person at this address, spelled as [`Address::expose`](crate::Address::expose) does. The gravest
-    /// mistake that an adapter can make is an answer to somebody else: record it for one message at least.
+    /// Expects the sender's address, in the format of [`Address::expose`](crate::Address::expose). Record it for at least
+    /// one message: a reply to the wrong person is an adapter's worst error.
     #[must_use]
     pub fn from(mut self, address: impl Into<String>) -> Self {
         self.from = Some(address.into());
         self
     }
 
-    /// It happened then, by the gateway's own time: seconds that are read as milliseconds are found only where one is
-    /// recorded.
+    /// Expects the gateway's time of the event. Record at least one: it detects seconds parsed as milliseconds.
     #[must_use]
     pub fn now_at(mut self, at: Timestamp) -> Self {
         self.at = Some(at);
         self
     }
 
-    /// How far the message with this id has got.
+    /// Creates a delivery with this state of the message with this id.
     pub fn delivery(id: impl Into<String>, state: DeliveryState) -> Self {
-        Self { id: Some(id.into()), state: Some(state), ..Self::new(What::Delivery) }
+        Self { id: Some(id.into()), state: Some(state), ..Self::new(EventKind::Delivery) }
     }
 
-    /// How far all messages up to a moment have got.
+    /// Creates a delivery with this state of all messages up to a time.
     pub fn delivery_up_to(state: DeliveryState) -> Self {
-        Self { state: Some(state), ..Self::new(What::Delivery) }
+        Self { state: Some(state), ..Self::new(EventKind::Delivery) }
     }
 
-    /// It carries the message's key back.
+    /// Expects the message's idempotency key.
     #[must_use]
     pub fn key(mut self, key: impl Into<String>) -> Self {
         self.key = Some(key.into());
         self
     }
 
-    /// A person wants no more messages, or some again.
+    /// Creates an opt-out or opt-in.
     pub fn opt_out() -> Self {
-        Self::new(What::OptOut)
+        Self::new(EventKind::OptOut)
     }
 
-    /// A person is reached at another address.
+    /// Creates a change of a person's address.
     pub fn address_changed() -> Self {
-        Self::new(What::AddressChanged)
+        Self::new(EventKind::AddressChanged)
     }
 
-    /// Something about our own account.
+    /// Creates an event about our own account.
     pub fn account() -> Self {
-        Self::new(What::Account)
+        Self::new(EventKind::Account)
     }
 
-    /// Something that the adapter does not know, and keeps.
+    /// Creates an event that the adapter does not recognise.
     pub fn unrecognised() -> Self {
-        Self::new(What::Unrecognised)
+        Self::new(EventKind::Unrecognised)
     }
 }
 
-/// How a gateway proves its webhooks: what it adds to a request, given a secret and the time.
+/// Signs webhooks as a gateway does.
 #[derive(Clone)]
 pub struct Signer {
     pub(super) covers: SignatureCoverage,
     pub(super) tolerance: Option<Duration>,
-    pub(super) proves: bool,
+    pub(super) signs: bool,
     sign: Arc<Sign>,
 }
 
 type Sign = dyn Fn(&mut http::Request<Bytes>, &str, Timestamp) + Send + Sync;
 
 impl Signer {
-    /// A scheme of the gateway's own: what its proof covers, and how it is added to a request.
+    /// Creates a scheme from its coverage and a function that adds the signature to a request.
     ///
     /// ```
     /// use civic_messaging::testing::Signer;
@@ -591,10 +588,10 @@ impl Signer {
         covers: SignatureCoverage,
         sign: impl Fn(&mut http::Request<Bytes>, &str, Timestamp) + Send + Sync + 'static,
     ) -> Self {
-        Self { covers, tolerance: None, proves: true, sign: Arc::new(sign) }
+        Self { covers, tolerance: None, signs: true, sign: Arc::new(sign) }
     }
 
-    /// HMAC-SHA256 of the body in a header, after a prefix such as `sha256=`.
+    /// Signs with HMAC-SHA256 of the body in a header, after a prefix such as `sha256=`.
     pub fn hmac_sha256(header: &'static str, prefix: &'static str, encoding: SignatureEncoding) -> Self {
         Self::new(SignatureCoverage::Body, move |request, secret, _| {
             let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(secret.as_bytes()) else { return };
@@ -608,14 +605,14 @@ impl Signer {
         })
     }
 
-    /// A fixed token as `Authorization: Bearer`.
+    /// Adds a fixed token as `Authorization: Bearer`.
     pub fn bearer() -> Self {
         Self::new(SignatureCoverage::Nothing, |request, secret, _| {
             insert(request, AUTHORIZATION, &format!("Bearer {secret}"))
         })
     }
 
-    /// A fixed token in this parameter of the query.
+    /// Adds a fixed token in this query parameter.
     pub fn query_token(parameter: &'static str) -> Self {
         Self::new(SignatureCoverage::Nothing, move |request, secret, _| {
             let uri = request.uri().to_string();
@@ -627,19 +624,19 @@ impl Signer {
         })
     }
 
-    /// No proof: whoever knows the address can make events.
+    /// Adds no signature: anyone who knows the URL can create events.
     pub fn unsigned() -> Self {
-        Self { proves: false, ..Self::new(SignatureCoverage::Nothing, |_, _, _| {}) }
+        Self { signs: false, ..Self::new(SignatureCoverage::Nothing, |_, _, _| {}) }
     }
 
-    /// A proof that is good for this long before and after its time.
+    /// Sets the tolerance of the signature's timestamp, in both directions.
     #[must_use]
     pub fn tolerance(mut self, tolerance: Duration) -> Self {
         self.tolerance = Some(tolerance);
         self
     }
 
-    /// Adds the proof to a request, under this secret and at this time: for tests of those who receive webhooks, too.
+    /// Signs a request with this secret at this time. Also useful in tests of webhook receivers.
     ///
     /// ```
     /// use bytes::Bytes;

@@ -39,7 +39,7 @@ fn support_matrix_matches_conformance_suite() {
     let line = made.lines().zip(there.lines()).find(|(made, there)| made != there);
     assert!(
         made == there,
-        "docs/support.md is out of date: write it anew with CIVIC_WRITE=1. First difference: {line:?}"
+        "docs/support.md is out of date: regenerate it with CIVIC_WRITE=1. First difference: {line:?}"
     );
 }
 
@@ -47,10 +47,10 @@ fn page(reports: &[Report]) -> String {
     let checks = testing::CHECKS.len();
     let mut page = format!(
         "# What each gateway supports\n\n\
-         Made of what the conformance suite finds, and checked by it: not written by hand. The suite has {checks} checks, \
-         which [the guide for adapters](adapter.md#conformance-checks) describes. Those that do not apply are of what a \
-         gateway does not declare, which is refused before the network; of the mock they are also those of the wire.\n\n\
-         | gateway | medium | checks passed | failed | do not apply | a webhook's proof covers | run against the live vendor |\n\
+         Generated from the conformance suite's results. The suite has {checks} checks, which \
+         [the guide for adapters](adapter.md#conformance-checks) describes. Checks of undeclared capabilities do not \
+         apply: such calls are refused before the network. Checks of requests do not apply to the mock.\n\n\
+         | gateway | medium | checks passed | failed | do not apply | webhook signature covers | run against the live vendor |\n\
          |---|---|---|---|---|---|---|\n"
     );
     for report in reports {
@@ -68,7 +68,7 @@ fn page(reports: &[Report]) -> String {
         writeln!(page, "| {gateway} | {medium} | {passed} | {failed} | {rest} | {covers} | {live} |").unwrap();
     }
     page.push_str(
-        "\n## What each can do\n\nThe mock can do what its test says; by default all that its medium has.\n\n| |",
+        "\n## What each can do\n\nThe mock supports what its test configures; by default everything that its medium supports.\n\n| |",
     );
     let mut columns: Vec<_> = reports.iter().map(|report| report.info.as_ref().unwrap()).collect();
     columns.retain(|info| info.gateway != "mock");

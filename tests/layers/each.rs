@@ -407,7 +407,7 @@ fn failover_eligibility_matches_its_table() {
             assert_eq!(kind.is_failover_eligible(), could, "{kind:?}");
             for outcome in [Outcome::NotSent, Outcome::Rejected] {
                 assert_eq!(
-                    Selector::moves_on(&Error::new(*kind, "no").with_outcome(outcome), &hello(1)),
+                    Selector::can_fail_over(&Error::new(*kind, "no").with_outcome(outcome), &hello(1)),
                     could,
                     "{kind:?}"
                 );
@@ -433,9 +433,9 @@ fn refused_account_opens_for_a_minute_and_is_skipped() {
 #[test]
 fn breaker_faults_match_their_table() {
     let of = |kind, outcome| CallOutcome::from_result(&Err(Error::new(kind, "no").with_outcome(outcome)));
-    assert_eq!(of(ErrorKind::Unavailable, Outcome::Rejected), CallOutcome::Fault);
-    assert_eq!(of(ErrorKind::RateLimited, Outcome::Unknown), CallOutcome::Well);
-    assert_eq!(Breaker::new().threshold(1, Duration::ZERO).unwrap_err().field(), Some("rest"));
+    assert_eq!(of(ErrorKind::Unavailable, Outcome::Rejected), CallOutcome::Failure);
+    assert_eq!(of(ErrorKind::RateLimited, Outcome::Unknown), CallOutcome::Success);
+    assert_eq!(Breaker::new().threshold(1, Duration::ZERO).unwrap_err().field(), Some("open_for"));
 }
 
 #[test]

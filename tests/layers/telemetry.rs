@@ -95,10 +95,10 @@ fn trace_logs_each_attempt_under_one_fingerprint() {
     let stack = Stack::new(first).failover_to(second).clock(clock.clone()).pepper(pepper()).build().unwrap();
     let lines = captured_logs(|| drop(clock.run(stack.send_text(&person(123), "canary-text")).unwrap()));
     let begins = [
-        "INFO to be tried again: mock: no connection could be made messaging.system=\"mock\" error.type=\"unavailable\" civic.attempt=1 civic.wait_ms=",
-        "DEBUG not tried again: mock: the account is locked messaging.system=\"mock\" error.type=\"account\" civic.attempt=2 civic.stop=\"final\"",
+        "INFO retry scheduled: mock: no connection could be made messaging.system=\"mock\" error.type=\"unavailable\" civic.attempt=1 civic.wait_ms=",
+        "DEBUG not retried: mock: the account is locked messaging.system=\"mock\" error.type=\"account\" civic.attempt=2 civic.stop=\"final\"",
         "WARN circuit breaker opened messaging.system=\"mock\" civic.wait_ms=60000",
-        "INFO carried to the next gateway: mock: the account is locked messaging.system=\"mock\" error.type=\"account\"",
+        "INFO failing over: mock: the account is locked messaging.system=\"mock\" error.type=\"account\"",
         "INFO accepted messaging.system=\"mock\" civic.outcome=\"accepted\" civic.took_ms=",
     ];
     assert_eq!(lines.len(), begins.len(), "{lines:#?}");
@@ -142,7 +142,7 @@ fn logs_hold_no_number_text_or_secret() {
     }
     assert!(lines.iter().any(|line| line.contains("civic.outcome=\"unknown\"")), "{lines:#?}");
     assert!(lines.iter().any(|line| line.contains("code 21610")), "{lines:#?}");
-    assert!(lines.iter().any(|line| line.contains("waited for its turn")), "{lines:#?}");
+    assert!(lines.iter().any(|line| line.contains("waited for rate limit")), "{lines:#?}");
 }
 
 #[test]
@@ -245,7 +245,7 @@ mod counted {
             "civic_messaging.messages line=desk state=queued +1",
             "civic_messaging.messages line=desk state=accepted +1",
             "civic_messaging.messages line=desk state=rejected +1",
-            "civic_messaging.webhooks_refused kind=config +1",
+            "civic_messaging.webhooks_rejected kind=config +1",
             "civic_messaging.files_failed kind=not_found +1",
             "civic_messaging.files.duration ",
             "civic_messaging.depth line=desk kind=queued =",

@@ -175,31 +175,31 @@ mod logs {
         let masked = person(1).fingerprint(&pepper).to_string();
         for prefix in [
             &*format!(
-                "INFO a message is queued civic.line=\"desk\" civic.message=1 civic.state=\"queued\" civic.person={masked}"
+                "INFO message queued civic.line=\"desk\" civic.message=1 civic.state=\"queued\" civic.person={masked}"
             ),
-            "INFO a message is accepted civic.line=\"desk\" civic.message=1",
-            "INFO a message is deferred: mock: no connection could be made",
-            "INFO a message is rejected: mock: rejected",
+            "INFO message accepted civic.line=\"desk\" civic.message=1",
+            "INFO message deferred: mock: no connection could be made",
+            "INFO message rejected: mock: rejected",
             &*format!(
-                "INFO a message is refused: no advertising here; code no-marketing civic.line=\"desk\" \
+                "INFO message refused: no advertising here; code no-marketing civic.line=\"desk\" \
                  civic.state=\"refused\" civic.person={masked}"
             ),
-            "INFO a message is deferred: it is night civic.line=\"desk\" civic.message=",
-            "INFO a message is deferred: it got late civic.line=\"desk\" civic.message=",
-            "INFO a message is refused: it has closed civic.line=\"desk\" civic.message=",
-            "WARN a message is parked: it closed after the first try civic.line=\"desk\" civic.message=",
+            "INFO message deferred: it is night civic.line=\"desk\" civic.message=",
+            "INFO message deferred: it got late civic.line=\"desk\" civic.message=",
+            "INFO message refused: it has closed civic.line=\"desk\" civic.message=",
+            "WARN message parked: it closed after the first try civic.line=\"desk\" civic.message=",
             &*format!(
-                "INFO a message is refused: fallback: nor twice; code no-second civic.line=\"slow\" \
+                "INFO message refused: fallback: nor twice; code no-second civic.line=\"slow\" \
                  civic.state=\"refused\" civic.person={masked}"
             ),
-            "DEBUG a message is put off: the rate limit of its recipient civic.line=\"slow\" civic.message=",
-            "WARN a message is parked: mock: no answer in time",
-            "INFO a message is cancelled: cancelled by the caller civic.line=\"desk\" civic.message=",
-            "INFO a message is accepted: a person confirmed that it was sent civic.line=\"desk\" civic.message=",
-            "WARN account suspended, its messages wait: mock: the account is locked messaging.system=\"mock\" \
+            "DEBUG message postponed: the rate limit of its recipient civic.line=\"slow\" civic.message=",
+            "WARN message parked: mock: no answer in time",
+            "INFO message cancelled: cancelled by the caller civic.line=\"desk\" civic.message=",
+            "INFO message accepted: a person confirmed that it was sent civic.line=\"desk\" civic.message=",
+            "WARN account suspended: mock: the account is locked messaging.system=\"mock\" \
              civic.medium=\"sms\" civic.account=\"locked\" error.type=\"account\"",
             "WARN circuit breaker opened messaging.system=\"mock\" civic.wait_ms=60000",
-            "WARN a webhook was refused: ",
+            "WARN webhook rejected: ",
             "WARN media fetch failed permanently: the mock holds no such file",
         ] {
             assert!(listener.has_line(prefix), "{prefix}\n{lines:#?}");
@@ -344,8 +344,7 @@ mod logs {
             let fallback = Fallback::new(instead, Duration::from_millis(100));
             ids.push(board.send("slow", Outgoing::new(text(tag)).fallback(fallback)).await.unwrap());
         }
-        for prefix in ["INFO a message is cancelled: replaced by its fallback", "INFO a message is refused: fallback: "]
-        {
+        for prefix in ["INFO message cancelled: replaced by its fallback", "INFO message refused: fallback: "] {
             let logged = async {
                 while !listener.has_line(prefix) {
                     tokio::time::sleep(Duration::from_millis(5)).await;
@@ -355,7 +354,7 @@ mod logs {
         }
         let instead = board.status(ids[0]).await.unwrap().unwrap().fallback.unwrap();
         for (id, prefix) in [(ids[0], "cancelled: replaced by its fallback"), (instead, "queued")] {
-            let prefix = format!("INFO a message is {prefix} civic.line=\"slow\" civic.message={id} ");
+            let prefix = format!("INFO message {prefix} civic.line=\"slow\" civic.message={id} ");
             assert!(listener.has_line(&prefix), "{prefix}");
         }
         let error = board.send("desk", text("advertising").purpose(Purpose::Marketing)).await.unwrap_err();

@@ -23,17 +23,18 @@ use crate::webhook::{self, Received};
 mod selector;
 pub use selector::{Attempted, Order, Selector};
 
-/// Several gateways as one channel of one medium: when the one certainly did not take a message, and another could,
-/// the next is asked.
+/// Several gateways as one channel of one medium. Tries the next gateway if one certainly did not accept the message
+/// and another could.
 ///
-/// What may have gone stays where it is, unless the message says [`OnUnknown::Resend`](crate::OnUnknown::Resend); so
-/// does what a person or the medium refused. See [`Selector::moves_on`] and [`ErrorKind::is_failover_eligible`].
-/// [`Accepted::gateway`] and [`Error::gateway`] say by which it went; keep it for [`LookupQuery::gateway`].
+/// A message with an unknown outcome does not fail over, unless it has
+/// [`OnUnknown::Resend`](crate::OnUnknown::Resend); nor does one that the recipient or the medium refused. See
+/// [`Selector::can_fail_over`] and [`ErrorKind::is_failover_eligible`]. [`Accepted::gateway`] and [`Error::gateway`] name
+/// the gateway; keep it for [`LookupQuery::gateway`].
 ///
-/// It can do what all of them can. Webhooks are tried with each, and the one that verifies has it; a file and a signal go
-/// to the gateway that they are of. To poll and to upload, use the members: a place and a file are of one of them.
-/// Where texts are counted in different units, the first one's limit stands, and a member that cannot carry a message is
-/// passed over.
+/// Its capabilities are those that all members share. A webhook is offered to each member until one verifies it; a media
+/// file and an indicator are passed to their own gateway. Poll and upload through the members: a cursor and a file belong
+/// to one of them. If the members count texts in different units, the first member's limit applies, and a member that
+/// cannot send a message is skipped.
 ///
 /// ```
 /// use std::sync::Arc;
@@ -45,77 +46,77 @@ pub use selector::{Attempted, Order, Selector};
 /// let sms = Failover::new([Arc::new(first.clone()) as Arc<dyn Channel>, Arc::new(second.clone())])?;
 /// let to = Address::phone("07700 900123")?;
 ///
-/// first.will_fail(Error::new(ErrorKind::OptedOut, "said STOP").with_outcome(Outcome::Rejected));
-/// assert!(sms.send_text(&to, "Carried to nobody").await.is_err());
+/// first.will_fail(Error::new(ErrorKind::OptedOut, "recipient sent STOP").with_outcome(Outcome::Rejected));
+/// assert!(sms.send_text(&to, "Never fails over").await.is_err());
 /// second.assert_nothing_sent();
 ///
-/// first.will_fail(Error::new(ErrorKind::Account, "out of money").with_outcome(Outcome::Rejected));
-/// sms.send_text(&to, "Carried to the second").await?;
-/// second.assert_sent("07700 900123", "Carried to the second");
+/// first.will_fail(Error::new(ErrorKind::Account, "out of credit").with_outcome(Outcome::Rejected));
+/// sms.send_text(&to, "Fails over").await?;
+/// second.assert_sent("07700 900123", "Fails over");
 /// # Ok::<(), Error>(()) }).unwrap();
 /// ```
 pub struct Failover {
     info: Info,
     members: Vec<Arc<dyn Channel>>,
-    choice: Mutex<Selector>,
+    selector: Mutex<Selector>,
     weighted: bool,
-    /// They differ in what `info` cannot say for all, so each has to be asked whether it can carry a message.
-    unlike: bool,
+    /// The members differ in rules that `info` cannot combine: each checks a message by itself.
+    heterogeneous: bool,
     clock: Arc<dyn Clock>,
 }
 
 impl Failover {
-    /// These channels, the preferred one first.
+    /// Combines these channels, the preferred one first.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`] for none or more than 64, and for channels of several media: what a message of another
-    /// medium would say, cost and need is for the service to decide.
+    /// [`ErrorKind::Config`] for none or more than 64, and for channels of several media: the text, the cost and the
+    /// consent of another medium are for the service to decide.
     pub fn new(members: impl IntoIterator<Item = Arc<dyn Channel>>) -> Result<Self> {
         let members: Vec<_> = members.into_iter().collect();
-        let choice = Selector::new(members.len(), Order::Preferred)?;
-        let info = together(&members)?;
-        let unlike = members.iter().any(|member| unlike(member.info(), &info));
-        let (choice, clock) = (Mutex::new(choice), Arc::new(SystemClock::new()));
-        Ok(Self { info, members, choice, weighted: false, unlike, clock })
+        let selector = Selector::new(members.len(), Order::Preferred)?;
+        let info = combined_info(&members)?;
+        let heterogeneous = members.iter().any(|member| needs_own_check(member.info(), &info));
+        let (selector, clock) = (Mutex::new(selector), Arc::new(SystemClock::new()));
+        Ok(Self { info, members, selector, weighted: false, heterogeneous, clock })
     }
 
-    /// In another order.
+    /// Sets the order.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`] for weights that are not one a member, or all 0.
+    /// [`ErrorKind::Config`] for weights that are all 0 or not one for each member.
     pub fn order(mut self, order: Order) -> Result<Self> {
         self.weighted = matches!(order, Order::Weighted(_));
-        let choice = self.choice.into_inner().unwrap_or_else(PoisonError::into_inner);
-        self.choice = Mutex::new(choice.order(order)?);
+        let selector = self.selector.into_inner().unwrap_or_else(PoisonError::into_inner);
+        self.selector = Mutex::new(selector.order(order)?);
         Ok(self)
     }
 
-    /// Watches the members by another breaker.
+    /// Sets the circuit breaker. Each member gets its own copy.
     #[must_use]
     pub fn breaker(mut self, breaker: &Breaker) -> Self {
-        let choice = self.choice.into_inner().unwrap_or_else(PoisonError::into_inner);
-        self.choice = Mutex::new(choice.breaker(breaker));
+        let selector = self.selector.into_inner().unwrap_or_else(PoisonError::into_inner);
+        self.selector = Mutex::new(selector.breaker(breaker));
         self
     }
 
-    /// By another clock.
+    /// Sets the clock.
     #[must_use]
     pub fn clock(mut self, clock: impl Clock) -> Self {
         self.clock = Arc::new(clock);
         self
     }
 
-    fn choice(&self) -> MutexGuard<'_, Selector> {
-        self.choice.lock().unwrap_or_else(PoisonError::into_inner)
+    fn selector(&self) -> MutexGuard<'_, Selector> {
+        self.selector.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn pick(&self, asked: &mut Attempted, now: Duration) -> Option<(usize, &Arc<dyn Channel>)> {
-        let chance = if self.weighted { self.clock.chance() } else { 0 };
-        let n = self.choice().pick(asked, now, chance)?;
+    fn pick(&self, attempted: &mut Attempted, now: Duration) -> Option<(usize, &Arc<dyn Channel>)> {
+        let random = if self.weighted { self.clock.chance() } else { 0 };
+        let n = self.selector().pick(attempted, now, random)?;
         Some((n, self.members.get(n)?))
     }
 
-    fn of<'a>(&'a self, gateway: Option<&'a str>) -> impl Iterator<Item = &'a Arc<dyn Channel>> {
+    fn members_of<'a>(&'a self, gateway: Option<&'a str>) -> impl Iterator<Item = &'a Arc<dyn Channel>> {
         self.members.iter().filter(move |member| gateway.is_none_or(|gateway| member.info().gateway == gateway))
     }
 }
@@ -126,33 +127,39 @@ impl fmt::Debug for Failover {
     }
 }
 
-/// What is told of a send that failed everywhere: the no that ended it; else what passes soonest; else the last.
-fn told(mut failed: Vec<Error>, ended: bool) -> Error {
-    let wait = |n: &usize| failed.get(*n).and_then(Error::retry_after).unwrap_or_default();
-    let soonest = (0..failed.len()).filter(|n| failed.get(*n).is_some_and(Error::is_retryable)).min_by_key(wait);
-    match soonest.filter(|_| !ended) {
-        Some(n) => failed.swap_remove(n),
-        None => failed.pop().unwrap_or_else(|| Error::new(ErrorKind::Unavailable, "no gateway could be asked")),
+/// Returns the error of a send that failed everywhere: the final one; else the retryable one with the shortest wait; else
+/// the last.
+fn representative_error(mut errors: Vec<Error>, is_final: bool) -> Error {
+    let wait = |n: &usize| errors.get(*n).and_then(Error::retry_after).unwrap_or_default();
+    let soonest = (0..errors.len()).filter(|n| errors.get(*n).is_some_and(Error::is_retryable)).min_by_key(wait);
+    match soonest.filter(|_| !is_final) {
+        Some(n) => errors.swap_remove(n),
+        None => errors.pop().unwrap_or_else(|| Error::new(ErrorKind::Unavailable, "no gateway available")),
     }
 }
 
-/// Whether one may not be able to carry what all of them together can.
-fn unlike(one: &Info, together: &Info) -> bool {
+/// Returns `true` if a member may be unable to send a message that passes the combined check.
+fn needs_own_check(member: &Info, combined: &Info) -> bool {
     let unit = |info: &Info| info.capability.text.map(|text| text.unit);
-    unit(one) != unit(together)
-        || [one.address_rule.is_some(), one.message_rule.is_some(), one.rewrites.is_some(), one.text_length.is_some()]
-            .contains(&true)
+    unit(member) != unit(combined)
+        || [
+            member.address_rule.is_some(),
+            member.message_rule.is_some(),
+            member.rewrites.is_some(),
+            member.text_length.is_some(),
+        ]
+        .contains(&true)
 }
 
-/// What all of them can do.
-fn together(members: &[Arc<dyn Channel>]) -> Result<Info> {
-    let first = members.first().ok_or_else(|| Error::config("suppliers", "must be one at least"))?.info();
+/// Returns the capabilities that all members share.
+fn combined_info(members: &[Arc<dyn Channel>]) -> Result<Info> {
+    let first = members.first().ok_or_else(|| Error::config("suppliers", "must be 1 or more"))?.info();
     let mut info = first.clone();
     for member in members.iter().map(|member| member.info()) {
         if member.medium != first.medium {
             return Err(Error::config(
                 "suppliers",
-                format!("must be of one medium, and not {} and {}", first.medium, member.medium),
+                format!("must share one medium, but are {} and {}", first.medium, member.medium),
             ));
         }
         info.capability = info.capability.intersection(&member.capability);
@@ -163,7 +170,7 @@ fn together(members: &[Arc<dyn Channel>]) -> Result<Info> {
     (info.capability.poll, info.capability.upload_media) = (false, false);
     (info.capability.rate, info.capability.pair_rate) = (None, None);
     if let Some(media) = &mut info.capability.media {
-        // A file that a gateway holds is that gateway's.
+        // An uploaded file belongs to one gateway.
         media.gateway = false;
     }
     info.gateway = "failover";
@@ -179,52 +186,54 @@ impl Channel for Failover {
 
     async fn send(&self, message: &Message) -> Result<Accepted> {
         self.info.check(message)?;
-        let (mut asked, mut doubt, mut failed, mut ended) = (Attempted::default(), None::<Error>, Vec::new(), false);
-        for (n, member) in self.members.iter().enumerate().filter(|_| self.unlike) {
+        let (mut attempted, mut unknown, mut errors) = (Attempted::default(), None::<Error>, Vec::new());
+        let mut is_final = false;
+        for (n, member) in self.members.iter().enumerate().filter(|_| self.heterogeneous) {
             if let Err(error) = member.info().check(message) {
-                asked.pass_over(n);
-                failed.push(error);
+                attempted.exclude(n);
+                errors.push(error);
             }
         }
         let mut now = self.clock.monotonic();
-        let mut picked = self.pick(&mut asked, now);
+        let mut picked = self.pick(&mut attempted, now);
         while let Some((n, member)) = picked {
-            let sent = member.send(message).await;
-            // The time matters for a fault only.
-            now = if sent.is_ok() { now } else { self.clock.monotonic() };
-            let change = self.choice().report(n, &sent, now);
-            if let Some(change) = change {
-                change.record(member.info());
+            let result = member.send(message).await;
+            // Only a failure needs the current time.
+            now = if result.is_ok() { now } else { self.clock.monotonic() };
+            let transition = self.selector().report(n, &result, now);
+            if let Some(transition) = transition {
+                transition.record(member.info());
             }
-            let error = match sent {
+            let error = match result {
                 Ok(accepted) => return Ok(accepted),
                 Err(error) => error,
             };
-            picked = if Selector::moves_on(&error, message) { self.pick(&mut asked, now) } else { None };
-            telemetry::failed_at(member.info(), &error, picked.is_some());
-            ended = picked.is_none() && !Selector::moves_on(&error, message);
-            match (error.outcome(), doubt.take()) {
-                (_, Some(before)) => doubt = Some(error.after_unknown(before)),
-                (Outcome::Unknown, None) => doubt = Some(error),
-                (Outcome::NotSent | Outcome::Rejected, None) => failed.push(error),
+            let can_fail_over = Selector::can_fail_over(&error, message);
+            picked = if can_fail_over { self.pick(&mut attempted, now) } else { None };
+            telemetry::member_failed(member.info(), &error, picked.is_some());
+            is_final = !can_fail_over;
+            match (error.outcome(), unknown.take()) {
+                (_, Some(before)) => unknown = Some(error.after_unknown(before)),
+                (Outcome::Unknown, None) => unknown = Some(error),
+                (Outcome::NotSent | Outcome::Rejected, None) => errors.push(error),
             }
         }
-        // What one may have taken stays in doubt, whatever the others said.
-        if let Some(doubt) = doubt {
-            return Err(doubt);
+        // One unknown outcome makes the send unknown, whatever the other gateways answered.
+        if let Some(unknown) = unknown {
+            return Err(unknown);
         }
-        if !ended && let Some(rest) = self.choice().rest_of(asked, now) {
-            let words = "a gateway that was not asked is left alone for a while";
-            failed.push(Error::new(ErrorKind::Unavailable, words).with_retry(true, Some(rest)));
+        if !is_final && let Some(wait) = self.selector().open_for(attempted, now) {
+            let text = "circuit breaker open: a gateway was not tried";
+            errors.push(Error::new(ErrorKind::Unavailable, text).with_retry(true, Some(wait)));
         }
-        Err(told(failed, ended))
+        Err(representative_error(errors, is_final))
     }
 
     async fn receive(&self, request: &webhook::Request) -> Result<Received> {
-        let (mut all, mut refused) = (None::<Received>, None);
+        let (mut all, mut failed) = (None::<Received>, None);
         for member in &self.members {
             match member.receive(request).await {
-                // What this one leaves out as another's may be the next one's: of one app, say, that serves two numbers.
+                // An event that this member discards as foreign may belong to the next one: one app may serve two numbers.
                 Ok(received) => match &mut all {
                     None => all = Some(received),
                     Some(all) => {
@@ -232,18 +241,18 @@ impl Channel for Failover {
                         all.events.extend(received.events);
                     }
                 },
-                // Not its own, so it may be the next one's. What is more than that says more.
-                Err(error) if error.kind() == ErrorKind::Unauthenticated => drop(refused.get_or_insert(error)),
-                Err(error) => refused = Some(error),
+                // Possibly signed for the next member. Any other error is more specific.
+                Err(error) if error.kind() == ErrorKind::Unauthenticated => drop(failed.get_or_insert(error)),
+                Err(error) => failed = Some(error),
             }
             if all.as_ref().is_some_and(|all| all.discarded.is_empty()) {
                 break;
             }
         }
-        all.ok_or_else(|| refused.unwrap_or_else(|| Error::unsupported("this channel takes no webhooks")))
+        all.ok_or_else(|| failed.unwrap_or_else(|| Error::unsupported("this channel receives no webhooks")))
     }
 
-    /// None: each member has its own.
+    /// Returns `None`: each member has its own.
     fn verifier(&self) -> Option<&webhook::Verifier> {
         None
     }
@@ -252,12 +261,12 @@ impl Channel for Failover {
         Err(Error::unsupported("a failover cannot be polled: poll its members").with_gateway(self.info.gateway))
     }
 
-    /// Asks the gateway that the message was handed to, or all where that is not said.
-    async fn look_up(&self, sent: &LookupQuery) -> Result<LookupOutcome> {
+    /// Queries the gateway that the query names, or all gateways if it names none.
+    async fn look_up(&self, query: &LookupQuery) -> Result<LookupOutcome> {
         let (mut found, mut outcome) = (Vec::new(), None);
         let mut failed = None;
-        for member in self.of(sent.gateway.as_deref()) {
-            match member.look_up(sent).await {
+        for member in self.members_of(query.gateway.as_deref()) {
+            match member.look_up(query).await {
                 Ok(LookupOutcome::Found(deliveries)) => found.extend(deliveries),
                 Ok(LookupOutcome::NotFound) => outcome = outcome.or(Some(LookupOutcome::NotFound)),
                 Ok(LookupOutcome::Inconclusive) => outcome = Some(LookupOutcome::Inconclusive),
@@ -272,14 +281,14 @@ impl Channel for Failover {
     }
 
     async fn upload_media(&self, _media: &Media, _bytes: MediaStream) -> Result<MediaRef> {
-        let words = "a failover takes no uploads, since a file is of one gateway: upload by its members";
-        Err(Error::unsupported(words).with_gateway(self.info.gateway))
+        let text = "a failover accepts no uploads, because a file belongs to one gateway: upload through its members";
+        Err(Error::unsupported(text).with_gateway(self.info.gateway))
     }
 
     async fn fetch_media(&self, media: &MediaRef) -> Result<MediaStream> {
         let mut failed =
             Error::unsupported("no gateway of this channel holds the file").with_gateway(self.info.gateway);
-        for member in self.of(Some(&media.gateway)) {
+        for member in self.members_of(Some(&media.gateway)) {
             match member.fetch_media(media).await {
                 Ok(stream) => return Ok(stream),
                 Err(error) => failed = error,
@@ -288,12 +297,13 @@ impl Channel for Failover {
         Err(failed)
     }
 
-    async fn send_indicator(&self, inbound: &Inbound, signal: Indicator) -> Result<()> {
+    async fn send_indicator(&self, inbound: &Inbound, indicator: Indicator) -> Result<()> {
         let mut failed =
-            Error::unsupported("no gateway of this channel brought the message").with_gateway(self.info.gateway);
-        for member in self.of(Some(&inbound.envelope.gateway)).filter(|m| m.info().account == inbound.envelope.account)
+            Error::unsupported("no gateway of this channel received the message").with_gateway(self.info.gateway);
+        for member in
+            self.members_of(Some(&inbound.envelope.gateway)).filter(|m| m.info().account == inbound.envelope.account)
         {
-            match member.send_indicator(inbound, signal).await {
+            match member.send_indicator(inbound, indicator).await {
                 Ok(()) => return Ok(()),
                 Err(error) => failed = error,
             }

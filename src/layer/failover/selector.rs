@@ -1,4 +1,4 @@
-//! Which of several gateways is asked.
+//! Selects one of several gateways, as a pure value.
 
 use std::time::Duration;
 
@@ -7,68 +7,69 @@ use crate::layer::breaker::{Breaker, BreakerTransition, CallOutcome};
 use crate::model::error::{Error, ErrorKind, Outcome, Result};
 use crate::model::message::{Accepted, Message, OnUnknown};
 
-/// Which of several gateways is asked, and whether a failure may be carried to the next: a pure value, which reads no
-/// clock and no random source.
+/// Selects the gateway for each attempt, and decides if a failure is eligible for failover. A pure value: the caller
+/// passes the time and the randomness.
 ///
-/// It remembers of each how it did, by a [`Breaker`]: one that does not answer, or that refuses the account, is left
-/// alone for a while and then asked with one message. There is always one to ask, unless all of them asked to be left
-/// alone: where all rest, the one whose rest ends first.
+/// Each gateway has a [`Breaker`], which opens if the gateway does not respond or refuses the account, and is later
+/// probed with one message. If all breakers are open, the gateway that closes first is selected as a last resort, unless
+/// it asked for a pause itself.
 ///
 /// ```
 /// use std::time::Duration;
 /// use civic_messaging::layer::failover::{Attempted, Selector, Order};
 /// use civic_messaging::{Address, Error, ErrorKind, Message, Outcome};
 ///
-/// let mut choice = Selector::new(2, Order::Preferred)?;
-/// let (mut asked, now, message) = (Attempted::default(), Duration::ZERO, Message::text(Address::phone("07700 900123")?, "Hi"));
-/// assert_eq!(choice.pick(&mut asked, now, 0), Some(0));
+/// let mut selector = Selector::new(2, Order::Preferred)?;
+/// let message = Message::text(Address::phone("07700 900123")?, "Hi");
+/// let (mut attempted, now) = (Attempted::default(), Duration::ZERO);
+/// assert_eq!(selector.pick(&mut attempted, now, 0), Some(0));
 ///
 /// let opted_out = Error::new(ErrorKind::OptedOut, "no").with_outcome(Outcome::Rejected);
 /// let locked = Error::new(ErrorKind::Account, "no").with_outcome(Outcome::Rejected);
-/// assert!(!Selector::moves_on(&opted_out, &message));
-/// assert!(!Selector::moves_on(&Error::unknown("no answer"), &message));
-/// assert!(Selector::moves_on(&locked, &message));
-/// assert_eq!(choice.pick(&mut asked, now, 0), Some(1));
+/// assert!(!Selector::can_fail_over(&opted_out, &message));
+/// assert!(!Selector::can_fail_over(&Error::unknown("no answer"), &message));
+/// assert!(Selector::can_fail_over(&locked, &message));
+/// assert_eq!(selector.pick(&mut attempted, now, 0), Some(1));
 /// # Ok::<(), civic_messaging::Error>(())
 /// ```
 #[derive(Clone, Debug)]
 pub struct Selector {
     order: Order,
     members: Vec<Breaker>,
-    /// Whose turn it is, where they take turns.
+    /// The next member in round-robin order.
     turn: usize,
 }
 
-/// In which order gateways are asked.
+/// The order in which gateways are tried.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Order {
-    /// Always the first that works.
+    /// The first available gateway.
     #[default]
     Preferred,
-    /// Each in turn.
+    /// Each gateway in turn.
     RoundRobin,
-    /// By chance, in these proportions. One of weight 0 is asked only when no other can be.
+    /// At random, in these proportions. A gateway of weight 0 is used only if no other is available.
     Weighted(Vec<u32>),
 }
 
-/// Which members one message was handed to, and which cannot carry it.
+/// The gateways that one message was sent to, and those that cannot send it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Attempted {
-    handed: u64,
-    passed_over: u64,
+    attempted: u64,
+    excluded: u64,
 }
 
-/// How long an account rests that was refused without a time.
-const ACCOUNT_REST: Duration = Duration::from_secs(60);
+/// The open time for a refused account if the gateway gives none.
+const ACCOUNT_OPEN_FOR: Duration = Duration::from_secs(60);
 
 impl Selector {
-    /// The most members.
+    /// The maximum number of members.
     pub const MEMBERS_MAX: usize = 64;
 
-    /// A choice of so many members, 1 to 64.
+    /// Creates a selector of 1 to 64 members.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`] for another number, and for weights that are not one a member, or all 0.
+    /// [`ErrorKind::Config`] for another number of members, and for weights that are all 0 or not one for each member.
     pub fn new(members: usize, order: Order) -> Result<Self> {
         if !(1..=Self::MEMBERS_MAX).contains(&members) {
             return Err(Error::config("suppliers", "must be 1 to 64"));
@@ -81,82 +82,80 @@ impl Selector {
         Ok(Self { order, members: vec![Breaker::new(); members], turn: 0 })
     }
 
-    /// In another order.
+    /// Sets the order.
     ///
     /// # Errors
-    /// Those of [`new`](Self::new).
+    /// As [`new`](Self::new).
     pub fn order(self, order: Order) -> Result<Self> {
         let Self { order, turn, .. } = Self::new(self.members.len(), order)?;
         Ok(Self { order, turn, members: self.members })
     }
 
-    /// How long the member rests yet whose rest ends first, of those that were not asked. None where none rests.
-    pub fn rest_of(&self, asked: Attempted, now: Duration) -> Option<Duration> {
-        let rests = self.indices().filter(|n| !asked.contains(*n)).map(|n| self.rest(n, now));
-        rests.filter(|rest| !rest.is_zero()).min()
+    /// Returns the shortest time for which a member that was not attempted is still open, `None` if none is open.
+    pub fn open_for(&self, attempted: Attempted, now: Duration) -> Option<Duration> {
+        let waits = self.indices().filter(|n| !attempted.contains(*n)).map(|n| self.wait(n, now));
+        waits.filter(|wait| !wait.is_zero()).min()
     }
 
-    /// Watches the members by another breaker.
+    /// Sets the circuit breaker. Each member gets its own copy.
     #[must_use]
     pub fn breaker(mut self, breaker: &Breaker) -> Self {
         self.members.fill(breaker.clone());
         self
     }
 
-    /// Whether a failure at one gateway may be carried to another.
+    /// Returns `true` if the message may be sent through another gateway after this failure.
     ///
-    /// Never when the message may have gone, unless it says [`OnUnknown::Resend`], nor when a part of it went, nor for a
-    /// limit of this one person. Else where another gateway could do better: see [`ErrorKind::is_failover_eligible`].
-    pub fn moves_on(error: &Error, message: &Message) -> bool {
-        // A limit of one person's is there to protect that person, whoever sends.
+    /// Never after an unknown outcome, unless the message has [`OnUnknown::Resend`]; never after a partially accepted
+    /// send, nor for a limit of this recipient. Otherwise by [`ErrorKind::is_failover_eligible`].
+    pub fn can_fail_over(error: &Error, message: &Message) -> bool {
+        // A limit of one recipient protects that person, whichever gateway sends.
         if !error.accepted_parts().is_empty() || error.is_per_recipient() {
             return false;
         }
         match error.outcome() {
-            // An answer that nobody could read is a doubt like any other.
+            // An unreadable response is an unknown outcome like any other.
             Outcome::Unknown if error.kind() == ErrorKind::Unexpected => message.on_unknown == OnUnknown::Resend,
             Outcome::Unknown => message.on_unknown == OnUnknown::Resend && error.kind().is_failover_eligible(),
             Outcome::NotSent | Outcome::Rejected => error.kind().is_failover_eligible(),
         }
     }
 
-    /// The member to ask next, none when all that work were asked: it counts as asked then.
+    /// Selects the next member and marks it as attempted, `None` if no member is left.
     ///
-    /// A member that rests is asked only by a message that was handed to nobody yet, so that an outage of all is not
-    /// answered with ever more calls; one that asked for its rest itself is not asked before its end. `chance` is any
-    /// number, best a random one.
-    pub fn pick(&mut self, asked: &mut Attempted, now: Duration, chance: u64) -> Option<usize> {
-        let first = asked.handed == 0;
-        let untried = |n: &usize| !asked.contains(*n);
+    /// A member with an open breaker is selected only for the first attempt of a message, so that an outage of all
+    /// gateways does not multiply the calls; never during a pause that the gateway asked for. `random` should be random.
+    pub fn pick(&mut self, attempted: &mut Attempted, now: Duration, random: u64) -> Option<usize> {
+        let first = attempted.attempted == 0;
+        let untried = |n: &usize| !attempted.contains(*n);
         let ready = |n: &usize| untried(n) && self.members.get(*n).is_some_and(|member| member.ready(now).is_ok());
-        // A last resort, but for those that asked to be left alone themselves.
-        let resort = |n: &usize| {
-            let asks = self.members.get(*n).is_none_or(|member| member.asked_for_rest(now));
-            first && untried(n) && !asks
+        let is_last_resort = |n: &usize| {
+            let paused = self.members.get(*n).is_none_or(|member| member.is_paused(now));
+            first && untried(n) && !paused
         };
-        let last_resort = || self.indices().filter(resort).min_by_key(|n| self.rest(*n, now));
-        let chosen = self.by_order(ready, chance).or_else(last_resort)?;
-        if let Some(member) = self.members.get_mut(chosen) {
-            // One that rests is asked all the same, being the last resort.
+        let last_resort = || self.indices().filter(is_last_resort).min_by_key(|n| self.wait(*n, now));
+        let selected = self.by_order(ready, random).or_else(last_resort)?;
+        if let Some(member) = self.members.get_mut(selected) {
+            // The last resort is called although its breaker is open.
             _ = member.try_acquire(now);
         }
         if self.order == Order::RoundRobin && first {
-            self.turn = (chosen + 1) % self.members.len().max(1);
+            self.turn = (selected + 1) % self.members.len().max(1);
         }
-        asked.handed |= bit(chosen);
-        Some(chosen)
+        attempted.attempted |= bit(selected);
+        Some(selected)
     }
 
-    /// Takes how a member did, and says what that changed for it.
-    pub fn report(&mut self, member: usize, sent: &Result<Accepted>, now: Duration) -> Option<BreakerTransition> {
+    /// Records the result of a member's send and returns the transition of its breaker.
+    pub fn report(&mut self, member: usize, result: &Result<Accepted>, now: Duration) -> Option<BreakerTransition> {
         let breaker = self.members.get_mut(member)?;
-        let change = breaker.report(CallOutcome::from_result(sent), now);
-        match sent {
-            Err(error) if of_the_account(error) => match error.retry_after() {
+        let transition = breaker.report(CallOutcome::from_result(result), now);
+        match result {
+            Err(error) if has_account_scope(error) => match error.retry_after() {
                 Some(wait) => breaker.pause(wait.min(RETRY_AFTER_MAX), now),
-                None => breaker.open_for(ACCOUNT_REST, now),
+                None => breaker.open_for(ACCOUNT_OPEN_FOR, now),
             },
-            _ => change,
+            _ => transition,
         }
     }
 
@@ -164,11 +163,11 @@ impl Selector {
         0..self.members.len()
     }
 
-    fn rest(&self, member: usize, now: Duration) -> Duration {
+    fn wait(&self, member: usize, now: Duration) -> Duration {
         self.members.get(member).and_then(|breaker| breaker.ready(now).err()).unwrap_or_default()
     }
 
-    fn by_order(&self, ready: impl Fn(&usize) -> bool, chance: u64) -> Option<usize> {
+    fn by_order(&self, ready: impl Fn(&usize) -> bool, random: u64) -> Option<usize> {
         match &self.order {
             Order::Preferred => self.indices().find(ready),
             Order::RoundRobin => {
@@ -178,7 +177,7 @@ impl Selector {
             Order::Weighted(weights) => {
                 let ready = || self.indices().filter(&ready);
                 let weight = |n: usize| u64::from(weights.get(n).copied().unwrap_or(0));
-                let Some(mut left) = chance.checked_rem(ready().map(weight).sum()) else {
+                let Some(mut left) = random.checked_rem(ready().map(weight).sum()) else {
                     // Only those of weight 0 are left.
                     return ready().next();
                 };
@@ -193,13 +192,13 @@ impl Selector {
 }
 
 impl Attempted {
-    /// Leaves out a member that cannot carry the message.
-    pub fn pass_over(&mut self, member: usize) {
-        self.passed_over |= bit(member);
+    /// Excludes a member that cannot send the message.
+    pub fn exclude(&mut self, member: usize) {
+        self.excluded |= bit(member);
     }
 
     fn contains(self, member: usize) -> bool {
-        (self.handed | self.passed_over) & bit(member) != 0
+        (self.attempted | self.excluded) & bit(member) != 0
     }
 }
 
@@ -207,11 +206,11 @@ fn bit(member: usize) -> u64 {
     u32::try_from(member).ok().and_then(|member| 1_u64.checked_shl(member)).unwrap_or(0)
 }
 
-/// Whether every message by this account would be refused for now.
-fn of_the_account(error: &Error) -> bool {
+/// Returns `true` if the gateway currently refuses every message of the account.
+fn has_account_scope(error: &Error) -> bool {
     use ErrorKind::{Account, QuotaExceeded, RateLimited, Unauthenticated};
     let kind = matches!(error.kind(), Account | QuotaExceeded | RateLimited | Unauthenticated);
-    // What our own limit says is of one message, and of nobody who was asked.
+    // An error of our own rate limit is `NotSent`, and concerns one message.
     kind && error.outcome() == Outcome::Rejected && !error.is_per_recipient()
 }
 
@@ -233,89 +232,89 @@ mod tests {
         Err(Error::new(kind, "no").with_outcome(outcome))
     }
 
-    fn went() -> Result<Accepted> {
+    fn accepted() -> Result<Accepted> {
         Ok(Accepted::new("mock", "1", Bytes::new()))
     }
 
-    fn fails_often(choice: &mut Selector, member: usize, now: Duration) {
+    fn fail_five_times(selector: &mut Selector, member: usize, now: Duration) {
         for _ in 0..5 {
-            _ = choice.report(member, &failed(ErrorKind::Unavailable, Outcome::NotSent), now);
+            _ = selector.report(member, &failed(ErrorKind::Unavailable, Outcome::NotSent), now);
         }
     }
 
-    fn order(choice: &mut Selector, now: Duration, chance: u64) -> Vec<usize> {
-        let mut asked = Attempted::default();
-        std::iter::from_fn(|| choice.pick(&mut asked, now, chance)).collect()
+    fn order(selector: &mut Selector, now: Duration, chance: u64) -> Vec<usize> {
+        let mut attempted = Attempted::default();
+        std::iter::from_fn(|| selector.pick(&mut attempted, now, chance)).collect()
     }
 
     #[test]
-    fn what_may_have_gone_is_carried_on_only_when_the_message_says_so() {
-        let doubtful = Error::unknown("no answer");
-        assert!(!Selector::moves_on(&doubtful, &message()));
-        assert!(!Selector::moves_on(&doubtful, &message().on_unknown(OnUnknown::Park)));
-        assert!(Selector::moves_on(&doubtful, &message().on_unknown(OnUnknown::Resend)));
+    fn unknown_outcome_fails_over_only_with_on_unknown_resend() {
+        let unknown = Error::unknown("no answer");
+        assert!(!Selector::can_fail_over(&unknown, &message()));
+        assert!(!Selector::can_fail_over(&unknown, &message().on_unknown(OnUnknown::Park)));
+        assert!(Selector::can_fail_over(&unknown, &message().on_unknown(OnUnknown::Resend)));
         let pair = Error::new(ErrorKind::RateLimited, "no").with_retry(true, None).with_pair(true);
-        assert!(!Selector::moves_on(&pair, &message()));
-        let half = Error::new(ErrorKind::Account, "no").with_accepted_parts(vec![MessageId::new("SM1")]);
-        assert!(!Selector::moves_on(&half, &message().on_unknown(OnUnknown::Resend)));
+        assert!(!Selector::can_fail_over(&pair, &message()));
+        let partial = Error::new(ErrorKind::Account, "no").with_accepted_parts(vec![MessageId::new("SM1")]);
+        assert!(!Selector::can_fail_over(&partial, &message().on_unknown(OnUnknown::Resend)));
     }
 
     #[test]
-    fn a_no_that_is_the_persons_or_the_mediums_is_carried_to_nobody() {
+    fn refusal_by_recipient_or_medium_never_fails_over() {
         use ErrorKind::{InvalidMessage, InvalidRecipient, OptedOut, OutsideWindow, Rejected, TooLarge, Unexpected};
         for kind in [InvalidMessage, InvalidRecipient, OptedOut, OutsideWindow, Rejected, TooLarge, Unexpected] {
             for outcome in [Outcome::NotSent, Outcome::Rejected] {
                 let error = Error::new(kind, "no").with_outcome(outcome).with_retry(true, None);
-                assert!(!Selector::moves_on(&error, &message().on_unknown(OnUnknown::Resend)), "{kind:?}");
+                assert!(!Selector::can_fail_over(&error, &message().on_unknown(OnUnknown::Resend)), "{kind:?}");
             }
         }
     }
 
     #[test]
-    fn one_that_does_not_answer_rests_and_is_then_tried_with_one_message() {
-        let mut choice = Selector::new(2, Order::Preferred).unwrap();
-        assert_eq!(order(&mut choice, NOW, 0), [0, 1]);
-        fails_often(&mut choice, 0, NOW);
-        assert_eq!(order(&mut choice, NOW, 0), [1]);
+    fn unavailable_gateway_is_skipped_then_probed_with_one_message() {
+        let mut selector = Selector::new(2, Order::Preferred).unwrap();
+        assert_eq!(order(&mut selector, NOW, 0), [0, 1]);
+        fail_five_times(&mut selector, 0, NOW);
+        assert_eq!(order(&mut selector, NOW, 0), [1]);
         let later = Duration::from_secs(10);
-        assert_eq!(order(&mut choice, later, 0), [0, 1]);
-        assert_eq!(order(&mut choice, later, 0), [1]);
-        _ = choice.report(0, &went(), later);
-        assert_eq!(order(&mut choice, later, 0), [0, 1]);
+        assert_eq!(order(&mut selector, later, 0), [0, 1]);
+        assert_eq!(order(&mut selector, later, 0), [1]);
+        _ = selector.report(0, &accepted(), later);
+        assert_eq!(order(&mut selector, later, 0), [0, 1]);
     }
 
     #[test]
-    fn an_account_that_is_refused_rests_for_as_long_as_it_was_told() {
-        let mut choice = Selector::new(2, Order::Preferred).unwrap();
+    fn refused_account_is_paused_for_its_retry_after() {
+        let mut selector = Selector::new(2, Order::Preferred).unwrap();
         let busy = Error::new(ErrorKind::QuotaExceeded, "no").with_outcome(Outcome::Rejected);
-        _ = choice.report(0, &Err(busy.with_retry(true, Some(Duration::from_secs(3600)))), NOW);
-        assert_eq!(order(&mut choice, Duration::from_secs(3599), 0), [1]);
-        assert_eq!(order(&mut choice, Duration::from_secs(3600), 0), [0, 1]);
-        // What is one person's makes nobody rest.
-        let mut choice = Selector::new(2, Order::Preferred).unwrap();
+        _ = selector.report(0, &Err(busy.with_retry(true, Some(Duration::from_secs(3600)))), NOW);
+        assert_eq!(order(&mut selector, Duration::from_secs(3599), 0), [1]);
+        assert_eq!(order(&mut selector, Duration::from_secs(3600), 0), [0, 1]);
+        // A limit of one recipient opens no breaker.
+        let mut selector = Selector::new(2, Order::Preferred).unwrap();
         let pair = Error::new(ErrorKind::RateLimited, "no").with_outcome(Outcome::Rejected).with_pair(true);
-        _ = choice.report(0, &Err(pair), NOW);
-        _ = choice.report(0, &failed(ErrorKind::OptedOut, Outcome::Rejected), NOW);
-        assert_eq!(order(&mut choice, NOW, 0), [0, 1]);
+        _ = selector.report(0, &Err(pair), NOW);
+        _ = selector.report(0, &failed(ErrorKind::OptedOut, Outcome::Rejected), NOW);
+        assert_eq!(order(&mut selector, NOW, 0), [0, 1]);
     }
 
     #[test]
-    fn when_all_rest_the_one_whose_rest_ends_first_is_asked_and_no_other() {
-        let mut choice = Selector::new(3, Order::Preferred).unwrap();
+    fn last_resort_is_the_gateway_that_closes_first() {
+        let mut selector = Selector::new(3, Order::Preferred).unwrap();
         for (member, at) in [(1, 0), (0, 1), (2, 2)] {
             let at = Duration::from_secs(at);
-            fails_often(&mut choice, member, at);
+            fail_five_times(&mut selector, member, at);
         }
-        assert_eq!(order(&mut choice, Duration::from_secs(3), 0), [1]);
-        // One that cannot carry the message counts as nobody.
-        let mut asked = Attempted::default();
-        asked.pass_over(1);
-        assert_eq!(choice.pick(&mut asked, Duration::from_secs(3), 0), Some(0));
-        assert_eq!(choice.pick(&mut asked, Duration::from_secs(3), 0), None);
+        assert_eq!(order(&mut selector, Duration::from_secs(3), 0), [1]);
+        // A member that cannot send the message is no last resort.
+        let mut attempted = Attempted::default();
+        attempted.exclude(1);
+        assert_eq!(selector.pick(&mut attempted, Duration::from_secs(3), 0), Some(0));
+        assert_eq!(selector.pick(&mut attempted, Duration::from_secs(3), 0), None);
     }
 
     #[test]
-    fn they_take_turns_or_are_drawn_by_their_weights() {
+    fn round_robin_and_weighted_orders_are_kept() {
         let mut turns = Selector::new(3, Order::RoundRobin).unwrap();
         let firsts: Vec<_> = (0..4).map(|_| order(&mut turns, NOW, 0)).collect();
         assert_eq!(firsts, [[0, 1, 2], [1, 2, 0], [2, 0, 1], [0, 1, 2]]);
@@ -325,7 +324,7 @@ mod tests {
     }
 
     #[test]
-    fn wrong_numbers_and_weights_are_refused_by_name() {
+    fn invalid_member_counts_and_weights_are_config_errors() {
         for members in [0, 65] {
             assert_eq!(Selector::new(members, Order::Preferred).unwrap_err().field(), Some("suppliers"));
         }
@@ -336,33 +335,33 @@ mod tests {
 
     proptest! {
         #[test]
-        fn there_is_always_one_to_ask_and_none_twice(
+        fn some_member_is_always_selected_and_none_twice(
             members in 1..=64_usize,
             reports in proptest::collection::vec((0..64_usize, 0..4_u8, 0..30_u64), 0..200),
             (kind, chance) in (0..3_u8, any::<u64>()),
         ) {
-            let way = match kind {
+            let order_kind = match kind {
                 0 => Order::Preferred,
                 1 => Order::RoundRobin,
                 _ => Order::Weighted((0..members).map(|n| u32::try_from(n % 3).unwrap() + u32::from(n == 0)).collect()),
             };
-            let mut choice = Selector::new(members, way).unwrap();
+            let mut selector = Selector::new(members, order_kind).unwrap();
             let mut now = NOW;
             for (member, report, passed) in reports {
                 now += Duration::from_secs(passed);
-                let sent = match report {
-                    0 => went(),
+                let result = match report {
+                    0 => accepted(),
                     1 => failed(ErrorKind::Unavailable, Outcome::Unknown),
                     2 => failed(ErrorKind::Unauthenticated, Outcome::Rejected),
                     _ => failed(ErrorKind::OptedOut, Outcome::Rejected),
                 };
-                _ = choice.report(member, &sent, now);
-                let mut asked = order(&mut choice, now, chance);
-                prop_assert!(!asked.is_empty());
-                let count = asked.len();
-                asked.sort_unstable();
-                asked.dedup();
-                prop_assert!(asked.len() == count && asked.iter().all(|n| *n < members));
+                _ = selector.report(member, &result, now);
+                let mut selected = order(&mut selector, now, chance);
+                prop_assert!(!selected.is_empty());
+                let count = selected.len();
+                selected.sort_unstable();
+                selected.dedup();
+                prop_assert!(selected.len() == count && selected.iter().all(|n| *n < members));
             }
         }
     }

@@ -1,4 +1,4 @@
-//! Sends no faster than the gateway allows.
+//! The layer [`RateLimit`].
 
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -18,18 +18,17 @@ use crate::telemetry;
 
 mod limiter;
 pub use limiter::Limiter;
-pub(crate) use limiter::Place;
+pub(crate) use limiter::Slot;
 
-/// Sends no faster than the gateway allows: to everybody, and to each person.
+/// Keeps to the rate limits of the gateway, in all and for each recipient.
 ///
-/// A send waits for its turn, in the order in which they came (but for those that a pause puts off), and those to other
-/// people go on. What the gateway says
-/// itself is heard: a refusal for going too fast pauses what it means, and headers that say how many are left are kept
-/// to. A turn that would come after the message's `not_after`, or after the longest wait (a minute, unless set), is an
-/// error that says how long it would take, and takes no place.
+/// A send waits for its slot, first come, first served (except those that a pause delays); a limit of one recipient does
+/// not delay others. The layer also follows the gateway's responses: a 429 pauses the account or the recipient that it
+/// concerns, and quota headers limit what is sent until they reset. If the slot would come after the message's
+/// `not_after`, or after the maximum wait (a minute by default), the send fails with the remaining wait and takes no slot.
 ///
-/// The state is in the layer: channels of one account, to which a gateway's limits apply together, are given the same
-/// one. Only sends are counted.
+/// The layer holds the state: give channels of one account, which share the gateway's limits, the same layer. Only sends
+/// are counted.
 ///
 /// ```
 /// use civic_messaging::layer::{Layer, RateLimit};
@@ -43,7 +42,7 @@ pub(crate) use limiter::Place;
 /// let to = Address::phone("07700 900123")?;
 /// clock.run(async {
 ///     sms.send_text(&to, "One").await?;
-///     sms.send_text(&to, "Two").await // a second later, and 2 % more
+///     sms.send_text(&to, "Two").await // 1 second later, plus 2 %
 /// })?;
 /// assert_eq!(clock.now(), Timestamp::from_millis(1_020));
 /// # Ok::<(), civic_messaging::Error>(())
@@ -52,56 +51,57 @@ pub(crate) use limiter::Place;
 pub struct RateLimit {
     limiter: Arc<Mutex<Limiter>>,
     rates: (Option<Rate>, Option<PairRate>),
-    longest: Duration,
+    max_wait: Duration,
     clock: Arc<dyn Clock>,
 }
 
 impl RateLimit {
-    /// No limit but what the gateway says in its answers. See [`of`](Self::from_info) for what it documents.
+    /// Creates a layer without rates, which follows the gateway's responses only. [`from_info`](Self::from_info) takes the
+    /// documented rates.
     pub fn new() -> Self {
         Self {
             limiter: Arc::new(Mutex::new(Limiter::new(None, None))),
             rates: (None, None),
-            longest: Duration::from_secs(60),
+            max_wait: Duration::from_secs(60),
             clock: Arc::new(SystemClock::new()),
         }
     }
 
-    /// The rates that the channel's gateway documents.
+    /// Creates a layer with the rates that the channel's gateway documents.
     pub fn from_info(info: &Info) -> Self {
-        let can = &info.capability;
-        Self::new().with_rates(can.rate, can.pair_rate)
+        let capability = &info.capability;
+        Self::new().with_rates(capability.rate, capability.pair_rate)
     }
 
-    /// Sets how often it may send.
+    /// Sets the rate of the account.
     #[must_use]
     pub fn rate(self, rate: Rate) -> Self {
         let pair = self.rates.1;
         self.with_rates(Some(rate), pair)
     }
 
-    /// Sets how often it may send to one person.
+    /// Sets the rate for each recipient.
     #[must_use]
     pub fn pair_rate(self, rate: impl Into<PairRate>) -> Self {
         let sender = self.rates.0;
         self.with_rates(sender, Some(rate.into()))
     }
 
-    /// The longest that a send waits for its turn.
+    /// Sets the maximum time that a send waits.
     #[must_use]
-    pub fn max_wait(mut self, longest: Duration) -> Self {
-        self.longest = longest;
+    pub fn max_wait(mut self, max_wait: Duration) -> Self {
+        self.max_wait = max_wait;
         self
     }
 
-    /// By another clock.
+    /// Sets the clock.
     #[must_use]
     pub fn clock(mut self, clock: impl Clock) -> Self {
         self.clock = Arc::new(clock);
         self
     }
 
-    /// Sets the rates, where they are given, for all that share this.
+    /// Sets the given rates for all channels that share this layer.
     pub(crate) fn retune(&self, rate: Option<Rate>, pair_rate: Option<PairRate>) {
         self.limiter().retune(rate, pair_rate);
     }
@@ -116,81 +116,81 @@ impl RateLimit {
         self.limiter.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits for a turn. Nothing of it stays taken when nobody waits any more.
-    async fn turn<'a>(&'a self, to: &'a Address, not_after: Option<Timestamp>) -> Result<Turn<'a>> {
-        let begun = self.clock.monotonic();
-        let left = not_after.map_or(Duration::MAX, |until| until.since(self.clock.now()));
-        let latest = begun.saturating_add(left.min(self.longest));
-        let expires = left < self.longest;
-        let mut turn = Turn { limit: self, to, place: None, goes: false, waited: Duration::ZERO };
-        let mut now = begun;
+    /// Waits for a slot. Dropping the future releases the slot.
+    async fn acquire<'a>(&'a self, to: &'a Address, not_after: Option<Timestamp>) -> Result<Permit<'a>> {
+        let started = self.clock.monotonic();
+        let remaining = not_after.map_or(Duration::MAX, |until| until.since(self.clock.now()));
+        let latest = started.saturating_add(remaining.min(self.max_wait));
+        let expires = remaining < self.max_wait;
+        let mut permit = Permit { limit: self, to, slot: None, in_flight: false, waited: Duration::ZERO };
+        let mut now = started;
         loop {
             let booked = self.limiter().book(to, now, latest);
-            let place = booked.map_err(|late| too_long(late.of_pair, expires, late.at.saturating_sub(now)))?;
-            let place = turn.place.insert(place);
-            if place.at > now {
-                self.clock.sleep(place.at - now).await;
+            let slot =
+                booked.map_err(|late| wait_too_long(late.per_recipient, expires, late.at.saturating_sub(now)))?;
+            let slot = permit.slot.insert(slot);
+            if slot.at > now {
+                self.clock.sleep(slot.at - now).await;
                 now = self.clock.monotonic();
-                turn.waited = now.saturating_sub(begun);
-                if !self.limiter().may_go(to, place, now) {
-                    turn.give_back();
+                permit.waited = now.saturating_sub(started);
+                if !self.limiter().is_usable(to, slot, now) {
+                    permit.release();
                     continue;
                 }
             }
-            turn.place = None;
-            turn.goes = true;
-            self.limiter().goes();
-            return Ok(turn);
+            permit.slot = None;
+            permit.in_flight = true;
+            self.limiter().start();
+            return Ok(permit);
         }
     }
 }
 
-/// A turn, from the wait for it to the end of the send.
-struct Turn<'a> {
+/// A slot of the limiter, from the wait for it to the end of the send.
+struct Permit<'a> {
     limit: &'a RateLimit,
     to: &'a Address,
-    /// The place that is waited for.
-    place: Option<Place>,
-    /// Whether the message is on its way.
-    goes: bool,
+    /// The slot being waited for.
+    slot: Option<Slot>,
+    in_flight: bool,
     waited: Duration,
 }
 
-impl Turn<'_> {
-    /// This is how the send ended.
-    fn ended(mut self, sent: &Result<Accepted>) {
-        self.goes = false;
-        // The times matter for what the gateway says of its limits only.
-        let (now, today) = match sent {
+impl Permit<'_> {
+    /// Reports the result of the send to the limiter.
+    fn finish(mut self, result: &Result<Accepted>) {
+        self.in_flight = false;
+        // Only pauses and quotas need the times.
+        let (now, wall_clock) = match result {
             Ok(accepted) if accepted.allowance.is_none() => (Duration::ZERO, Timestamp::default()),
             _ => (self.limit.clock.monotonic(), self.limit.clock.now()),
         };
-        self.limit.limiter().report(self.to, sent, now, today);
+        self.limit.limiter().report(self.to, result, now, wall_clock);
     }
 
-    fn give_back(&mut self) {
-        if let Some(place) = self.place.take() {
-            self.limit.limiter().give_back(self.to, place);
+    fn release(&mut self) {
+        if let Some(slot) = self.slot.take() {
+            self.limit.limiter().release(self.to, slot);
         }
     }
 }
 
-impl Drop for Turn<'_> {
+impl Drop for Permit<'_> {
     fn drop(&mut self) {
-        self.give_back();
-        if self.goes {
-            self.limit.limiter().lost();
+        self.release();
+        if self.in_flight {
+            self.limit.limiter().abandon();
         }
     }
 }
 
-fn too_long(of_pair: bool, expires: bool, wait: Duration) -> Error {
-    let what = match (expires, of_pair) {
-        (true, _) => "its not_after comes before its turn",
-        (false, true) => "it is too soon for the next message to this person",
-        (false, false) => "too many messages wait for their turn",
+fn wait_too_long(per_recipient: bool, expires: bool, wait: Duration) -> Error {
+    let text = match (expires, per_recipient) {
+        (true, _) => "not_after comes before the next slot of the rate limit",
+        (false, true) => "rate limit of this recipient: too soon for the next message",
+        (false, false) => "rate limit: too many messages are waiting",
     };
-    Error::new(ErrorKind::RateLimited, what).with_retry(true, Some(wait)).with_pair(of_pair)
+    Error::new(ErrorKind::RateLimited, text).with_retry(true, Some(wait)).with_pair(per_recipient)
 }
 
 impl Default for RateLimit {
@@ -222,17 +222,17 @@ impl fmt::Debug for Limited {
 #[deny(clippy::missing_trait_methods)]
 impl Channel for Limited {
     async fn send(&self, message: &Message) -> Result<Accepted> {
-        // What would be refused takes no turn.
+        // An invalid message takes no slot.
         match message.not_after {
             Some(_) => drop(self.info.prepare(message, self.limit.clock.now())?),
             None => drop(self.info.check(message)?),
         }
-        let turn = self.limit.turn(&message.to, message.not_after).await;
-        let turn = turn.map_err(|error| error.with_gateway(self.info.gateway))?;
-        telemetry::waited(&self.info, turn.waited);
-        let sent = self.inner.send(message).await;
-        turn.ended(&sent);
-        sent
+        let permit = self.limit.acquire(&message.to, message.not_after).await;
+        let permit = permit.map_err(|error| error.with_gateway(self.info.gateway))?;
+        telemetry::rate_limited(&self.info, permit.waited);
+        let result = self.inner.send(message).await;
+        permit.finish(&result);
+        result
     }
 
     fn info(&self) -> &Info {

@@ -1,74 +1,74 @@
-//! How many retries a channel may make in all.
+//! The retry budget, as a pure value.
 
 use std::time::Duration;
 
 use crate::model::error::{Error, Result};
 
-/// How many retries there may be in all, so that a gateway that is down is not asked ever more: a fifth of what is
-/// sent, or ten where that is more, over about ten minutes.
+/// Retry budget: limits retries to a fifth of the first attempts, or to 10 if that is more, over about ten minutes. It
+/// keeps retries from multiplying the load on a gateway that is down.
 ///
-/// The ten are a floor under the fifth and not on top of it: without it a service that sends little could never try
-/// again. What lies back counts less and less, to a third of itself in ten minutes.
+/// The 10 are a minimum and not added to the fifth: without it, a service that sends little could never retry. Older
+/// attempts count exponentially less: about a third (1/e) after ten minutes.
 ///
 /// ```
 /// use std::time::Duration;
 /// use civic_messaging::layer::retry::Budget;
 ///
 /// let (mut budget, now) = (Budget::new(), Duration::ZERO);
-/// (0..1_000).for_each(|_| budget.first_try(now));
+/// (0..1_000).for_each(|_| budget.record_first_attempt(now));
 /// assert_eq!((0..1_000).filter(|_| budget.try_retry(now)).count(), 200);
 /// ```
 #[derive(Clone, Debug)]
 pub struct Budget {
     share: f64,
-    floor: f64,
+    min: f64,
     firsts: f64,
     retries: f64,
     counted: Duration,
 }
 
-/// In which what lies back becomes a third.
-const HORIZON: Duration = Duration::from_secs(600);
+/// The time constant of the exponential decay.
+const DECAY: Duration = Duration::from_secs(600);
 
 impl Budget {
-    /// A fifth, or ten.
+    /// Creates a budget of a fifth of the first attempts, and at least 10.
     pub const fn new() -> Self {
-        Self { share: 0.2, floor: 10.0, firsts: 0.0, retries: 0.0, counted: Duration::ZERO }
+        Self { share: 0.2, min: 10.0, firsts: 0.0, retries: 0.0, counted: Duration::ZERO }
     }
 
-    /// Another share of what is sent, 0 to 1, and another floor.
+    /// Sets the share of first attempts, 0 to 1, and the minimum.
     ///
     /// # Errors
     /// [`ErrorKind::Config`](crate::ErrorKind::Config) for a share outside 0 to 1.
-    pub fn share(self, share: f64, floor: u32) -> Result<Self> {
+    pub fn share(self, share: f64, min: u32) -> Result<Self> {
         if !(0.0..=1.0).contains(&share) {
             return Err(Error::config("share", "must be between 0 and 1"));
         }
-        Ok(Self { share, floor: floor.into(), ..self })
+        Ok(Self { share, min: min.into(), ..self })
     }
 
-    /// Counts a first try. `now` is any time that does not go back.
-    pub fn first_try(&mut self, now: Duration) {
-        self.forget(now);
+    /// Counts a first attempt. `now` comes from any monotonic clock.
+    pub fn record_first_attempt(&mut self, now: Duration) {
+        self.decay(now);
         self.firsts += 1.0;
     }
 
-    /// Takes a retry, if there is one left.
+    /// Takes one retry from the budget. Returns `true` if there was one left.
     pub fn try_retry(&mut self, now: Duration) -> bool {
-        self.forget(now);
-        // The sums of many small numbers are a little off.
-        let left = self.retries + 1.0 <= (self.share * self.firsts).max(self.floor) + 1e-6;
+        self.decay(now);
+        // The tolerance absorbs the rounding errors of many small sums.
+        let left = self.retries + 1.0 <= (self.share * self.firsts).max(self.min) + 1e-6;
         if left {
             self.retries += 1.0;
         }
         left
     }
 
-    fn forget(&mut self, now: Duration) {
+    fn decay(&mut self, now: Duration) {
         let passed = now.saturating_sub(self.counted);
-        // Less than this changes nothing that matters, and is counted with what follows.
+        // A shorter time is negligible by itself, and is counted with the next one.
         if passed >= Duration::from_millis(100) {
-            let kept = (-passed.as_secs_f64() / HORIZON.as_secs_f64()).exp();
+            let kept = (-passed.as_secs_f64() / DECAY.as_secs_f64()).exp();
             (self.firsts, self.retries, self.counted) = (self.firsts * kept, self.retries * kept, now);
         }
     }
@@ -87,9 +87,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_service_that_sends_little_can_try_again_and_not_for_ever() {
+    fn low_volume_service_gets_the_minimum_of_retries() {
         let mut budget = Budget::new();
-        budget.first_try(Duration::ZERO);
+        budget.record_first_attempt(Duration::ZERO);
         assert_eq!((0..100).filter(|_| budget.try_retry(Duration::ZERO)).count(), 10);
         let hour = Duration::from_secs(3600);
         assert_eq!((0..100).filter(|_| budget.try_retry(hour)).count(), 9);
@@ -99,9 +99,9 @@ mod tests {
     }
 
     proptest! {
-        /// Whenever the tries come: all retries are at most the share of all first tries.
+        /// At any time, retries are at most the share of all first attempts.
         #[test]
-        fn there_are_never_more_retries_than_the_share(
+        fn retries_never_exceed_the_share(
             steps in proptest::collection::vec((0..2_000_u64, any::<bool>(), 1..50_u32), 1..60)
         ) {
             let mut budget = Budget::new().share(0.2, 0).unwrap();
@@ -110,7 +110,7 @@ mod tests {
                 now += Duration::from_secs(passed);
                 for _ in 0..count {
                     if first {
-                        budget.first_try(now);
+                        budget.record_first_attempt(now);
                         firsts += 1;
                     } else {
                         retries += u32::from(budget.try_retry(now));

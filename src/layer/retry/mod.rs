@@ -1,4 +1,4 @@
-//! Tries again what certainly did not go, for as long as that helps.
+//! Retries what was certainly not sent.
 
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -24,13 +24,12 @@ pub use budget::Budget;
 pub(crate) use schedule::ScheduleWire;
 pub use schedule::{Attempts, Schedule, StopReason};
 
-/// Tries again what certainly did not go, for as long as that helps: see [`Schedule`].
+/// Retries what was certainly not sent, with exponential backoff and full jitter: see [`Schedule`].
 ///
-/// A send is tried again when the gateway certainly does not have it and the error says that the same request may be
-/// made again; never when it may have gone, unless the message says [`OnUnknown::Resend`](crate::OnUnknown::Resend).
-/// Questions that change nothing (`poll`, `look_up`, `fetch_media`, `health`) are tried again in the same way; `receive`,
-/// `signal` and `upload_media`, whose file is used up, are not. All of it shares one [`Budget`], as do all channels
-/// that are given the same layer.
+/// A send is retried if the gateway certainly did not accept it and the error is retryable; never after an unknown
+/// outcome, unless the message has [`OnUnknown::Resend`](crate::OnUnknown::Resend). Read-only calls (`poll`, `look_up`,
+/// `fetch_media`, `health`) are retried likewise; `receive`, `send_indicator` and `upload_media`, which consumes its
+/// stream, are not. All calls share one [`Budget`], as do all channels wrapped by the same layer.
 ///
 /// ```
 /// use civic_messaging::layer::{Layer, Retry};
@@ -54,7 +53,7 @@ pub struct Retry {
 }
 
 impl Retry {
-    /// By [`Schedule::new`] and [`Budget::new`].
+    /// Creates the layer with [`Schedule::new`] and [`Budget::new`].
     pub fn new() -> Self {
         Self {
             schedule: Schedule::new(),
@@ -63,21 +62,21 @@ impl Retry {
         }
     }
 
-    /// By another schedule.
+    /// Sets the retry schedule.
     #[must_use]
     pub fn schedule(mut self, schedule: Schedule) -> Self {
         self.schedule = schedule;
         self
     }
 
-    /// Within another budget.
+    /// Sets the retry budget.
     #[must_use]
     pub fn budget(mut self, budget: Budget) -> Self {
         self.budget = Arc::new(Mutex::new(budget));
         self
     }
 
-    /// By another clock.
+    /// Sets the clock.
     #[must_use]
     pub fn clock(mut self, clock: impl Clock) -> Self {
         self.clock = Arc::new(clock);
@@ -115,50 +114,50 @@ impl Retrying {
         self.retry.budget.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits until the next try, or says why there is none.
-    async fn again(
+    /// Waits for the next attempt, or returns the reason why there is none.
+    async fn wait_for_retry(
         &self,
         error: &Error,
         message: Option<&Message>,
-        times: u32,
-        begun: Duration,
+        attempts: u32,
+        started: Duration,
     ) -> Result<(), StopReason> {
         let (retry, clock) = (&self.retry, &self.retry.clock);
         let now = clock.monotonic();
-        if times == 1 && error.outcome() == Outcome::NotSent && !error.is_retryable() {
-            // It was refused before the network: no load, and so none to add to.
+        if attempts == 1 && error.outcome() == Outcome::NotSent && !error.is_retryable() {
+            // Refused before the network: it does not count as a first attempt of the budget.
             return Err(StopReason::Final);
         }
-        let tried = Attempts { times, elapsed: now.saturating_sub(begun) };
-        if times == 1 {
-            self.budget().first_try(now);
+        let attempted = Attempts { times: attempts, elapsed: now.saturating_sub(started) };
+        if attempts == 1 {
+            self.budget().record_first_attempt(now);
         }
-        let wait = retry.schedule.next(error, message, tried, clock.now(), clock.chance())?;
+        let wait = retry.schedule.next(error, message, attempted, clock.now(), clock.chance())?;
         if !self.budget().try_retry(now) {
             return Err(StopReason::Budget);
         }
-        telemetry::retrying(&self.info, error, times, wait);
+        telemetry::retry_scheduled(&self.info, error, attempts, wait);
         clock.sleep(wait).await;
         Ok(())
     }
 
-    /// Counts what went well at the first try.
-    fn went(&self, times: u32, now: Duration) {
-        if times == 1 {
-            self.budget().first_try(now);
+    /// Counts a success at the first attempt.
+    fn record_success(&self, attempts: u32, now: Duration) {
+        if attempts == 1 {
+            self.budget().record_first_attempt(now);
         }
     }
 
-    /// Makes a call that sends nothing, until it goes well or no further try is left.
-    async fn ask<T, F: Future<Output = Result<T>>>(&self, call: impl Fn() -> F) -> Result<T> {
-        let begun = self.retry.clock.monotonic();
-        let mut times = 1;
+    /// Repeats a read-only call until it succeeds or no attempt is left.
+    async fn read<T, F: Future<Output = Result<T>>>(&self, call: impl Fn() -> F) -> Result<T> {
+        let started = self.retry.clock.monotonic();
+        let mut attempts = 1;
         loop {
             match call().await {
-                Err(error) if self.again(&error, None, times, begun).await.is_ok() => times += 1,
-                Ok(done) => {
-                    self.went(times, begun);
-                    return Ok(done);
+                Err(error) if self.wait_for_retry(&error, None, attempts, started).await.is_ok() => attempts += 1,
+                Ok(value) => {
+                    self.record_success(attempts, started);
+                    return Ok(value);
                 }
                 failed => return failed,
             }
@@ -170,51 +169,51 @@ impl Retrying {
 #[deny(clippy::missing_trait_methods)]
 impl Channel for Retrying {
     async fn send(&self, message: &Message) -> Result<Accepted> {
-        let begun = self.retry.clock.monotonic();
-        let (mut times, mut doubt) = (1, None::<Error>);
+        let started = self.retry.clock.monotonic();
+        let (mut attempts, mut unknown) = (1, None::<Error>);
         loop {
             let error = match self.inner.send(message).await {
                 Ok(accepted) => {
-                    self.went(times, begun);
+                    self.record_success(attempts, started);
                     return Ok(accepted);
                 }
                 Err(error) => error,
             };
-            // Where a second copy is asked for, one is enough.
-            let doubled = doubt.is_some() && error.outcome() == Outcome::Unknown;
-            let stop = match doubled {
+            // `OnUnknown::Resend` permits one resend after an unknown outcome.
+            let resent = unknown.is_some() && error.outcome() == Outcome::Unknown;
+            let next = match resent {
                 true => Err(StopReason::Unknown),
-                false => self.again(&error, Some(message), times, begun).await,
+                false => self.wait_for_retry(&error, Some(message), attempts, started).await,
             };
-            if let Err(stop) = stop {
-                telemetry::gave_up(&self.info, &error, times, stop.as_str());
-                // One of them may have gone, whatever the last one says.
-                return Err(match doubt {
-                    Some(doubt) => error.after_unknown(doubt),
+            if let Err(reason) = next {
+                telemetry::not_retried(&self.info, &error, attempts, reason.as_str());
+                // One unknown attempt makes the send unknown, whatever the last attempt returned.
+                return Err(match unknown {
+                    Some(unknown) => error.after_unknown(unknown),
                     None => error,
                 });
             }
             if error.outcome() == Outcome::Unknown {
-                doubt = Some(error);
+                unknown = Some(error);
             }
-            times += 1;
+            attempts += 1;
         }
     }
 
     async fn poll(&self, after: Option<&Cursor>) -> Result<Page> {
-        self.ask(|| self.inner.poll(after)).await
+        self.read(|| self.inner.poll(after)).await
     }
 
-    async fn look_up(&self, sent: &LookupQuery) -> Result<LookupOutcome> {
-        self.ask(|| self.inner.look_up(sent)).await
+    async fn look_up(&self, query: &LookupQuery) -> Result<LookupOutcome> {
+        self.read(|| self.inner.look_up(query)).await
     }
 
     async fn fetch_media(&self, media: &MediaRef) -> Result<MediaStream> {
-        self.ask(|| self.inner.fetch_media(media)).await
+        self.read(|| self.inner.fetch_media(media)).await
     }
 
     async fn health(&self) -> Result<Health> {
-        self.ask(|| self.inner.health()).await
+        self.read(|| self.inner.health()).await
     }
 
     fn info(&self) -> &Info {

@@ -1,4 +1,4 @@
-//! Whether a failed call is made again, and when.
+//! The retry schedule, as a pure value.
 
 use std::fmt;
 use std::time::Duration;
@@ -10,11 +10,11 @@ use crate::model::clock::Timestamp;
 use crate::model::error::{Error, ErrorKind, Outcome, Result};
 use crate::model::message::{Message, OnUnknown};
 
-/// Whether a failed call is made again, and when: a pure decision, which reads no clock and no random source.
+/// Exponential backoff with full jitter. A pure value: the caller passes the time and the randomness.
 ///
-/// It obeys the error. The wait is what the gateway asked for and, on top, a random part of a time that doubles with
-/// each try (full jitter), between 1 second and 24 hours. It never falls before what the gateway asked for, and never
-/// after the message's `not_after`.
+/// The wait is the gateway's `Retry-After`, plus a random part of a time that doubles with each attempt, between
+/// 1 second and 24 hours. An attempt is never made before the `Retry-After` has passed, nor after the message's
+/// `not_after`.
 ///
 /// ```
 /// use std::time::Duration;
@@ -22,145 +22,147 @@ use crate::model::message::{Message, OnUnknown};
 /// use civic_messaging::{Error, ErrorKind, Timestamp};
 ///
 /// let schedule = Schedule::default();
-/// let tried = Attempts { times: 1, elapsed: Duration::ZERO };
+/// let attempts = Attempts { times: 1, elapsed: Duration::ZERO };
 /// let busy = Error::new(ErrorKind::RateLimited, "too many").with_retry(true, Some(Duration::from_secs(7)));
-/// let wait = schedule.next(&busy, None, tried, Timestamp::default(), 0).unwrap();
+/// let wait = schedule.next(&busy, None, attempts, Timestamp::default(), 0).unwrap();
 /// assert_eq!(wait, Duration::from_secs(7));
 ///
-/// let doubtful = Error::unknown("no answer");
-/// assert_eq!(schedule.next(&doubtful, None, tried, Timestamp::default(), 0), Err(StopReason::Unknown));
+/// let unknown = Error::unknown("no response");
+/// assert_eq!(schedule.next(&unknown, None, attempts, Timestamp::default(), 0), Err(StopReason::Unknown));
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "ScheduleWire")]
 pub struct Schedule {
     attempts: u32,
     base: Duration,
-    most: Duration,
+    max: Duration,
     within: Duration,
 }
 
-/// What was tried so far.
+/// The attempts made so far.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Attempts {
-    /// How often, the first time included.
+    /// The number of attempts, including the first.
     pub times: u32,
-    /// Since the first try began.
+    /// The time since the first attempt began.
     pub elapsed: Duration,
 }
 
-/// Why there is no further try.
+/// The reason why a call is not retried.
 #[non_exhaustive]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum StopReason {
-    /// It was tried as often as the schedule allows.
+    /// The schedule's attempts are exhausted.
     Attempts,
-    /// The retries of this time are used up: see [`Budget`](super::Budget).
+    /// The retry budget is exhausted: see [`Budget`](super::Budget).
     Budget,
-    /// The error says that the same request does not help.
+    /// The error is not retryable.
     Final,
-    /// The next try would come after the message's `not_after`, after the time that the schedule allows, or in more
-    /// than 24 hours.
+    /// The next attempt would come after the message's `not_after`, after the schedule's time limit, or in more than
+    /// 24 hours.
     TooLate,
-    /// It may have gone.
+    /// The outcome is unknown.
     Unknown,
 }
 
 impl Schedule {
-    /// 2 tries within 5 seconds: for where another gateway waits.
+    /// 2 attempts within 5 seconds, for a gateway that another one follows.
     pub(crate) const BRIEF: Self = Self { attempts: 2, within: Duration::from_secs(5), ..Self::new() };
 
-    /// 20 tries within a day, the pauses growing from 2 seconds to an hour: for what waits in a store and not in a call.
+    /// 20 attempts within a day, with a backoff from 2 seconds to an hour, for messages that wait in a store.
     #[cfg(any(feature = "postgres", feature = "sqlite-system"))]
     pub(crate) const DURABLE: Self = Self {
         attempts: 20,
         base: Duration::from_secs(2),
-        most: Duration::from_secs(3_600),
+        max: Duration::from_secs(3_600),
         within: Duration::from_secs(24 * 3_600),
     };
 
-    /// 24 tries within a day, the pauses growing from 1 second to an hour: for a file whose link lives for minutes, and
-    /// which some gateways give out for longer.
+    /// 24 attempts within a day, with a backoff from 1 second to an hour, for a media file: its link may expire within
+    /// minutes, but some gateways serve the file for longer.
     #[cfg(any(feature = "postgres", feature = "sqlite-system"))]
     pub(crate) const FILE: Self = Self { attempts: 24, base: Duration::from_secs(1), ..Self::DURABLE };
 
-    /// 4 tries within a minute, the pauses growing from 1 second to 30.
+    /// Creates a schedule of 4 attempts within a minute, with a backoff from 1 to 30 seconds.
     pub const fn new() -> Self {
         let secs = Duration::from_secs;
-        Self { attempts: 4, base: secs(1), most: secs(30), within: secs(60) }
+        Self { attempts: 4, base: secs(1), max: secs(30), within: secs(60) }
     }
 
-    /// How often it is tried in all, the first time included: 1 or more.
+    /// Sets the maximum number of attempts, including the first: 1 or more.
     ///
     /// # Errors
     /// [`ErrorKind::Config`](crate::ErrorKind::Config) for 0.
     pub fn attempts(self, attempts: u32) -> Result<Self> {
         if attempts == 0 {
-            return Err(Error::config("attempts", "must be 1 or more: the first try counts"));
+            return Err(Error::config("attempts", "must be 1 or more: the first attempt counts"));
         }
         Ok(Self { attempts, ..self })
     }
 
-    /// The random part of the pauses: up to `base` after the first try, twice as much after each further one, and never
-    /// more than `most`.
+    /// Sets the backoff: a random wait of up to `base` after the first attempt, doubled after each further one, at most
+    /// `max`.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`](crate::ErrorKind::Config) when `base` is none or more than `most`, or `most` more than 24 hours.
-    pub fn backoff(self, base: Duration, most: Duration) -> Result<Self> {
-        if base.is_zero() || base > most || most > RETRY_AFTER_MAX {
-            let rule = "must be above 0, and not above the longest one, which is at most 24 hours (86400 seconds)";
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config) if `base` is 0 or above `max`, or if `max` is above 24 hours.
+    pub fn backoff(self, base: Duration, max: Duration) -> Result<Self> {
+        if base.is_zero() || base > max || max > RETRY_AFTER_MAX {
+            let rule = "must be above 0 and at most max_seconds, which is at most 24 hours (86400 seconds)";
             return Err(Error::config("base_seconds", rule));
         }
-        Ok(Self { base, most, ..self })
+        Ok(Self { base, max, ..self })
     }
 
-    /// The time from the first try to the beginning of the last one.
+    /// Sets the maximum time from the start of the first attempt to the start of the last one.
     #[must_use]
     pub const fn within(self, within: Duration) -> Self {
         Self { within, ..self }
     }
 
-    /// How long to wait before the next try, from now, or why there is none.
+    /// Returns the wait from now until the next attempt.
     ///
-    /// `message` is what is being sent, none for a call that sends nothing; `chance` is any number, best a random one.
+    /// `message` is `None` for a call that sends nothing; `random` should be random.
     ///
     /// # Errors
-    /// The reason why there is no further try: [`StopReason::Unknown`] unless the message says
-    /// [`OnUnknown::Resend`].
+    /// The reason why there is no further attempt. After an unknown outcome that is [`StopReason::Unknown`], unless the
+    /// message has [`OnUnknown::Resend`].
     pub fn next(
         &self,
         error: &Error,
         message: Option<&Message>,
-        tried: Attempts,
+        attempts: Attempts,
         now: Timestamp,
-        chance: u64,
+        random: u64,
     ) -> Result<Duration, StopReason> {
         let unknown = error.outcome() == Outcome::Unknown;
         let resend = message.is_some_and(|message| message.on_unknown == OnUnknown::Resend);
-        let passes = matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::Unexpected | ErrorKind::RateLimited);
-        if unknown && !(resend && passes && error.accepted_parts().is_empty()) {
+        let is_transient =
+            matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::Unexpected | ErrorKind::RateLimited);
+        if unknown && !(resend && is_transient && error.accepted_parts().is_empty()) {
             return Err(StopReason::Unknown);
         }
         if !unknown && !error.is_retryable() {
             return Err(StopReason::Final);
         }
-        if tried.times >= self.attempts {
+        if attempts.times >= self.attempts {
             return Err(StopReason::Attempts);
         }
-        let told = error.retry_after().unwrap_or_default();
-        let wait = told.saturating_add(self.jitter(tried.times, chance)).clamp(RETRY_AFTER_MIN, RETRY_AFTER_MAX);
+        let retry_after = error.retry_after().unwrap_or_default();
+        let wait =
+            retry_after.saturating_add(self.jitter(attempts.times, random)).clamp(RETRY_AFTER_MIN, RETRY_AFTER_MAX);
         let expired = message.and_then(|message| message.not_after).is_some_and(|until| now.plus(wait) > until);
-        if told > RETRY_AFTER_MAX || expired || tried.elapsed.saturating_add(wait) > self.within {
+        if retry_after > RETRY_AFTER_MAX || expired || attempts.elapsed.saturating_add(wait) > self.within {
             return Err(StopReason::TooLate);
         }
         Ok(wait)
     }
 
-    /// A random part of the time that doubles with each try.
-    fn jitter(&self, times: u32, chance: u64) -> Duration {
+    /// Returns a random part of the time that doubles with each attempt.
+    fn jitter(&self, times: u32, random: u64) -> Duration {
         let doubled = 1_u32.checked_shl(times.saturating_sub(1)).unwrap_or(u32::MAX);
-        let ceiling = self.base.saturating_mul(doubled).min(self.most);
-        // Within 24 hours, so that the nanoseconds are below 2 to the power of 47.
-        let nanos = (ceiling.as_nanos() * u128::from(chance)) >> 64;
+        let ceiling = self.base.saturating_mul(doubled).min(self.max);
+        // At most 24 hours are fewer than 2^47 nanoseconds: the product fits.
+        let nanos = (ceiling.as_nanos() * u128::from(random)) >> 64;
         Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
     }
 }
@@ -171,8 +173,8 @@ impl Default for Schedule {
     }
 }
 
-/// What a configuration writes: `{ attempts = 4, base_seconds = 1, max_seconds = 30, within_seconds = 60 }`, or some of
-/// them.
+/// The table `{ attempts = 4, base_seconds = 1, max_seconds = 30, within_seconds = 60 }` of a configuration. Each field is
+/// optional.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, expecting = "a table such as { attempts = 4, within_seconds = 60 }")]
 pub(crate) struct ScheduleWire {
@@ -183,13 +185,13 @@ pub(crate) struct ScheduleWire {
 }
 
 impl ScheduleWire {
-    /// What is not set stays as it is.
-    pub(crate) fn over(&self, usual: Schedule) -> Result<Schedule> {
+    /// Returns `default` with the given fields changed.
+    pub(crate) fn over(&self, default: Schedule) -> Result<Schedule> {
         let time = |secs: Option<u32>, or| secs.map_or(or, |secs| Duration::from_secs(secs.into()));
-        usual
-            .attempts(self.attempts.unwrap_or(usual.attempts))?
-            .backoff(time(self.base_seconds, usual.base), time(self.max_seconds, usual.most))
-            .map(|schedule| schedule.within(time(self.within_seconds, usual.within)))
+        default
+            .attempts(self.attempts.unwrap_or(default.attempts))?
+            .backoff(time(self.base_seconds, default.base), time(self.max_seconds, default.max))
+            .map(|schedule| schedule.within(time(self.within_seconds, default.within)))
     }
 }
 
@@ -208,7 +210,7 @@ impl fmt::Display for StopReason {
 }
 
 impl StopReason {
-    /// The reason as one word.
+    /// Returns the reason as one word.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Attempts => "attempts",
@@ -246,34 +248,34 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_outcome_is_tried_again_only_when_the_message_says_so() {
-        let doubtful = Error::unknown("no answer");
-        for leave in [OnUnknown::Park, OnUnknown::Reconcile] {
-            assert_eq!(next(&doubtful, &message().on_unknown(leave)), Err(StopReason::Unknown));
+    fn unknown_outcome_is_retried_only_with_resend() {
+        let unknown = Error::unknown("no answer");
+        for on_unknown in [OnUnknown::Park, OnUnknown::Reconcile] {
+            assert_eq!(next(&unknown, &message().on_unknown(on_unknown)), Err(StopReason::Unknown));
         }
         let resend = message().on_unknown(OnUnknown::Resend);
-        assert!(next(&doubtful, &resend).is_ok());
-        let half = Error::unknown("no answer").with_accepted_parts(vec![crate::MessageId::new("SM1")]);
-        assert_eq!(next(&half, &resend), Err(StopReason::Unknown));
-        let said_stop = Error::new(ErrorKind::OptedOut, "no").with_outcome(Outcome::Unknown);
-        assert_eq!(next(&said_stop, &resend), Err(StopReason::Unknown));
-        // A definite no stays one.
+        assert!(next(&unknown, &resend).is_ok());
+        let partial = Error::unknown("no answer").with_accepted_parts(vec![crate::MessageId::new("SM1")]);
+        assert_eq!(next(&partial, &resend), Err(StopReason::Unknown));
+        let opted_out = Error::new(ErrorKind::OptedOut, "no").with_outcome(Outcome::Unknown);
+        assert_eq!(next(&opted_out, &resend), Err(StopReason::Unknown));
+        // A definite refusal stays final.
         assert_eq!(next(&Error::new(ErrorKind::OptedOut, "no"), &resend), Err(StopReason::Final));
     }
 
     #[test]
-    fn it_ends_by_attempts_by_time_and_by_the_end_of_the_message() {
+    fn attempts_time_limit_and_not_after_stop_retries() {
         let schedule = Schedule::new();
-        let tried = |times, elapsed| Attempts { times, elapsed: secs(elapsed) };
-        let by = |tried, error: &Error| schedule.next(error, None, tried, Timestamp::default(), 0);
-        assert_eq!(by(tried(4, 0), &busy(None)), Err(StopReason::Attempts));
-        assert_eq!(by(tried(2, 59), &busy(None)), Ok(secs(1)));
-        assert_eq!(by(tried(2, 60), &busy(None)), Err(StopReason::TooLate));
-        assert_eq!(by(FIRST, &busy(Some(secs(61)))), Err(StopReason::TooLate));
+        let after = |times, elapsed| Attempts { times, elapsed: secs(elapsed) };
+        let next_at = |attempts, error: &Error| schedule.next(error, None, attempts, Timestamp::default(), 0);
+        assert_eq!(next_at(after(4, 0), &busy(None)), Err(StopReason::Attempts));
+        assert_eq!(next_at(after(2, 59), &busy(None)), Ok(secs(1)));
+        assert_eq!(next_at(after(2, 60), &busy(None)), Err(StopReason::TooLate));
+        assert_eq!(next_at(FIRST, &busy(Some(secs(61)))), Err(StopReason::TooLate));
         let until = |secs| message().not_after(Timestamp::from_secs(secs));
         assert_eq!(next(&busy(Some(secs(7))), &until(7)), Err(StopReason::TooLate));
         assert!(next(&busy(Some(secs(7))), &until(8)).is_ok());
-        // Longer than a day is not shortened to a day.
+        // A `Retry-After` above a day is not shortened to a day.
         let days = Schedule::new().within(Duration::MAX);
         assert_eq!(
             days.next(&busy(Some(secs(86_401))), None, FIRST, Timestamp::default(), 0),
@@ -283,10 +285,10 @@ mod tests {
     }
 
     #[test]
-    fn wrong_settings_are_refused_by_name() {
+    fn invalid_settings_name_their_field() {
         assert_eq!(Schedule::new().attempts(0).unwrap_err().field(), Some("attempts"));
-        for (base, most) in [(0, 1), (2, 1), (1, 86_401)] {
-            assert_eq!(Schedule::new().backoff(secs(base), secs(most)).unwrap_err().field(), Some("base_seconds"));
+        for (base, max) in [(0, 1), (2, 1), (1, 86_401)] {
+            assert_eq!(Schedule::new().backoff(secs(base), secs(max)).unwrap_err().field(), Some("base_seconds"));
         }
         let read = |json: &str| serde_json::from_str::<Schedule>(json);
         assert_eq!(read("{}").unwrap(), Schedule::new());
@@ -297,16 +299,16 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_wait_is_inside_the_clamp_and_never_before_what_was_asked_for(
+        fn wait_is_clamped_and_never_below_retry_after(
             after in proptest::option::of(any::<u64>()),
-            (times, chance) in any::<(u32, u64)>(),
+            (times, random) in any::<(u32, u64)>(),
             (base, more) in (1..1_000_000_u64, 0..80_000_000_u64),
         ) {
             let after = after.map(|nanos| Duration::from_nanos(nanos.wrapping_mul(7)));
             let millis = Duration::from_millis;
             let schedule = Schedule::new().attempts(u32::MAX).unwrap().within(Duration::MAX);
             let schedule = schedule.backoff(millis(base), millis(base + more).min(RETRY_AFTER_MAX)).unwrap();
-            match schedule.next(&busy(after), None, Attempts { times, elapsed: Duration::ZERO }, Timestamp::default(), chance) {
+            match schedule.next(&busy(after), None, Attempts { times, elapsed: Duration::ZERO }, Timestamp::default(), random) {
                 Ok(wait) => {
                     prop_assert!((RETRY_AFTER_MIN..=RETRY_AFTER_MAX).contains(&wait));
                     prop_assert!(wait >= after.unwrap_or_default());
@@ -317,10 +319,10 @@ mod tests {
         }
 
         #[test]
-        fn jitter_is_full_and_doubles_up_to_its_most(times in 1..40_u32, chance in any::<u64>()) {
+        fn jitter_is_full_and_doubles_up_to_its_maximum(times in 1..40_u32, random in any::<u64>()) {
             let schedule = Schedule::new();
             let ceiling = (2_f64.powi(times as i32 - 1)).min(30.0);
-            let jitter = schedule.jitter(times, chance).as_secs_f64();
+            let jitter = schedule.jitter(times, random).as_secs_f64();
             prop_assert!(jitter <= ceiling);
             prop_assert_eq!(schedule.jitter(times, 0), Duration::ZERO);
             prop_assert!(schedule.jitter(times, u64::MAX).as_secs_f64() > ceiling * 0.999);

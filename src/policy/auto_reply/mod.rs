@@ -1,8 +1,8 @@
-//! The auto-reply: what a resident is told, once, when nobody is there.
+//! Auto-reply: one reply to a resident while the office is closed.
 //!
-//! It says when the office opens again, and where to turn in an emergency, in English, in Welsh, or in both. **The Welsh
-//! words of this crate have not been checked by somebody who speaks it.** Whether it is due is a pure decision of
-//! [`OutOfHours::reply`]; sending it and remembering that it was sent is for the service.
+//! The text contains the next opening and an emergency signpost, in English, in Welsh, or in both. **The Welsh text of
+//! this crate has not been checked by a Welsh speaker.** [`OutOfHours::reply`] is a pure decision; sending the reply and
+//! recording that it was sent is for the service.
 //!
 //! ```
 //! use civic_messaging::policy::auto_reply::{self, History, OutOfHours};
@@ -18,7 +18,7 @@
 //! let received = sms.receive(&sms.arrives("07700 900123", "A tree has fallen on Mill Lane")).await?;
 //! for inbound in received.answerable() {
 //!     if let Some(reply) = out_of_hours.reply(inbound, &history, sunday)? {
-//!         history.auto_replied(sunday); // in a store, and before it is sent
+//!         history.auto_replied(sunday); // store it before the send
 //!         sms.reply(inbound, reply.text).await?;
 //!     }
 //! }
@@ -41,35 +41,35 @@ use crate::model::event::{Event, Inbound, InboundContent, opt_out_keyword};
 use crate::model::id::MessageId;
 use crate::policy::hours::{Hours, Period};
 
-/// The council's words, for [`OutOfHours::new`].
+/// The texts of auto-replies, for [`OutOfHours::new`].
 ///
 /// ```
 /// use civic_messaging::policy::auto_reply::Config;
 ///
 /// let config = Config::new("In an emergency call 999. For a danger on a road call 0345 678 9006.")
 ///     .welsh("Mewn argyfwng ffoniwch 999.");
-/// assert!(config.text.en.is_none()); // this crate's own words, which fit one text message
+/// assert!(config.text.en.is_none()); // the default text, which fits one SMS segment
 /// ```
 #[non_exhaustive]
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
-    /// Where to turn in an emergency. English is needed; Welsh makes auto-replies in Welsh.
+    /// The emergency signpost. English is required; Welsh enables auto-replies in Welsh.
     pub signpost: Texts,
-    /// The whole text, with the places `{opening}`, for a sentence such as "We open again on Monday at 9am.", and
-    /// `{signpost}`. Without one, this crate's own.
+    /// The whole text, with the placeholders `{opening}`, for a sentence such as "We open again on Monday at 9am.", and
+    /// `{signpost}`. Defaults to this crate's text.
     #[serde(default)]
     pub text: Texts,
 }
 
-/// A text in the languages in which the council has it.
+/// A text in several languages.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Texts {
-    /// In Welsh.
+    /// The Welsh text.
     #[serde(default)]
     pub cy: Option<String>,
-    /// In English.
+    /// The English text.
     #[serde(default)]
     pub en: Option<String>,
 }
@@ -84,19 +84,19 @@ impl Texts {
 }
 
 impl Config {
-    /// The words of this crate around an emergency signpost in English.
+    /// Creates the default texts around an English emergency signpost.
     pub fn new(signpost: impl Into<String>) -> Self {
         Self { signpost: Texts { en: Some(signpost.into()), cy: None }, text: Texts::default() }
     }
 
-    /// Adds the emergency signpost in Welsh, and so auto-replies in Welsh.
+    /// Sets the Welsh emergency signpost, which enables auto-replies in Welsh.
     #[must_use]
     pub fn welsh(mut self, signpost: impl Into<String>) -> Self {
         self.signpost.cy = Some(signpost.into());
         self
     }
 
-    /// Puts a text in the place of this crate's own.
+    /// Replaces the default text of a language.
     #[must_use]
     pub fn text(mut self, language: Language, text: impl Into<String>) -> Self {
         match language {
@@ -107,59 +107,57 @@ impl Config {
     }
 }
 
-/// What was said between us and one resident, as far as an auto-reply asks.
+/// The recent contact with one resident, as far as auto-replies need it.
 ///
-/// Fill it from the store, with what happened since the office last closed; older things do no harm. On which
-/// medium it was does not matter: a person who was told by text message need not be told on WhatsApp again.
+/// Fill it from the store with everything since the office last closed, on any medium: a person who got the auto-reply by
+/// SMS does not get it on WhatsApp again. Older entries do no harm.
 #[derive(Clone, Debug, Default)]
 pub struct History {
     auto_replied: Option<Timestamp>,
     replied: Option<Timestamp>,
     echoes: Vec<(Address, Timestamp)>,
-    wishes: Vec<MessageId>,
+    opt_outs: Vec<MessageId>,
     automated: bool,
     language: Option<Language>,
 }
 
 impl History {
-    /// Nothing was said.
+    /// Creates an empty history.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// An auto-reply was made to this resident, at this moment. Keep this before it is sent: when the send fails or its
-    /// outcome is unknown, silence is better than two.
+    /// Records an auto-reply to this resident. Store it before the send: if the send fails or its outcome is unknown, no
+    /// reply is better than two.
     pub fn auto_replied(&mut self, at: Timestamp) {
         self.auto_replied = self.auto_replied.max(Some(at));
     }
 
-    /// Somebody answered this resident at this moment: a person, or a program that knew the answer.
+    /// Records another reply to this resident, by a person or by a program that had the answer.
     pub fn replied(&mut self, at: Timestamp) {
         self.replied = self.replied.max(Some(at));
     }
 
-    /// What a gateway told us of: the echo of an answer that was given elsewhere counts as an answer, and an
-    /// [`OptOut`](crate::event::OptOut) makes the message that it came of one that nobody answers. Other events change nothing,
-    /// and so do those of other residents.
+    /// Records an event: an echo of a reply sent elsewhere counts as a reply, and the inbound message of an
+    /// [`OptOut`](crate::event::OptOut) gets no auto-reply. Other events, and those of other residents, have no effect.
     pub fn heard(&mut self, event: &Event) {
         match event {
             Event::Inbound(echo) if echo.echo => {
                 let to = echo.envelope.conversation.as_ref().or(echo.to.as_ref());
                 self.echoes.extend(to.map(|to| (to.clone(), echo.envelope.at)));
             }
-            Event::OptOut(wish) => self.wishes.extend(wish.inbound.clone()),
+            Event::OptOut(opt_out) => self.opt_outs.extend(opt_out.inbound.clone()),
             _ => {}
         }
     }
 
-    /// The message that is to be answered was written by a program, as far as the service can tell: no medium says so
-    /// itself. Two programs that answer each other never end.
+    /// Marks the inbound message as written by a program, which prevents a loop of automatic replies. No medium reports
+    /// this: the service has to detect it.
     pub fn automated(&mut self) {
         self.automated = true;
     }
 
-    /// The language in which this resident writes, or wants to be written to. Where it is not known, and there are words
-    /// in Welsh, both are sent together.
+    /// Sets the resident's language. Without it, the reply contains every configured language.
     pub fn language(&mut self, language: Language) {
         self.language = Some(language);
     }
@@ -169,30 +167,30 @@ impl History {
 #[non_exhaustive]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AutoReply {
-    /// What to say: no personal data, and no more than the council's own words.
+    /// The text, without personal data.
     pub text: String,
-    /// Its language; none when both are in it.
+    /// The language; `None` if the text contains both.
     pub language: Option<Language>,
-    /// The time without an opening that it is for. With the resident it is the key of "once": keep both as unique, so
-    /// that two programs that decide at the same moment do not both send.
+    /// The closed period. The resident and the period form a unique key: enforce it in the store, so that two concurrent
+    /// programs do not both reply.
     pub period: Period,
 }
 
-/// Decides about auto-replies, and words them.
+/// Decides if an auto-reply is due, and composes its text.
 #[derive(Clone, Debug)]
 pub struct OutOfHours {
     hours: Hours,
-    /// In the order in which they are sent together.
+    /// In the order in which they are joined.
     texts: Vec<(Language, String)>,
 }
 
 impl OutOfHours {
-    /// Checks the words.
+    /// Validates the texts.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`](crate::ErrorKind::Config), with the field and its rule: no signpost in English, one that is
-    /// empty, a text in Welsh without a signpost in Welsh, a text that does not have each of `{opening}` and
-    /// `{signpost}` once, or has another place in braces.
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config), with the field and its rule: no English signpost, an empty
+    /// signpost, a Welsh text without a Welsh signpost, a text without exactly one `{opening}` and one `{signpost}`, or
+    /// with another placeholder.
     pub fn new(hours: Hours, config: &Config) -> Result<Self> {
         let mut texts = Vec::new();
         for language in [Language::Welsh, Language::English] {
@@ -208,18 +206,18 @@ impl OutOfHours {
                 return Err(Error::config(field("signpost"), "is empty: say where to turn in an emergency"));
             }
             if signpost.contains(['{', '}']) {
-                return Err(Error::config(field("signpost"), "has a brace, but no place for anything"));
+                return Err(Error::config(field("signpost"), "has a brace: a signpost has no placeholders"));
             }
             let text = text.unwrap_or(language.words().text);
             let mut rest = text.to_owned();
-            for place in [OPENING, SIGNPOST] {
-                if text.matches(place).count() != 1 {
-                    return Err(Error::config(field("text"), format!("has to have the place {place}, and once")));
+            for placeholder in [OPENING, SIGNPOST] {
+                if text.matches(placeholder).count() != 1 {
+                    return Err(Error::config(field("text"), format!("must contain {placeholder} exactly once")));
                 }
-                rest = rest.replace(place, "");
+                rest = rest.replace(placeholder, "");
             }
             if rest.contains(['{', '}']) {
-                let rule = format!("has a brace that belongs to no place: {OPENING} and {SIGNPOST} are all there are");
+                let rule = format!("has an unknown placeholder: use {OPENING} and {SIGNPOST} only");
                 return Err(Error::config(field("text"), rule));
             }
             texts.push((language, text.replace(SIGNPOST, signpost)));
@@ -227,28 +225,29 @@ impl OutOfHours {
         Ok(Self { hours, texts })
     }
 
-    /// The hours that it goes by.
+    /// Returns the opening hours.
     pub fn hours(&self) -> &Hours {
         &self.hours
     }
 
-    /// The auto-reply that is due to this message now, if one is.
+    /// Returns the auto-reply that is due to this message, if any.
     ///
-    /// `now` is when the decision is made, and not when the message was written: a message of Sunday that a gateway
-    /// brings on Monday morning is not told that the office is closed. There is none
+    /// `now` is the time of the decision, and not of the message: a message of Sunday that a gateway delivers on Monday
+    /// morning gets no reply. No reply is due
     ///
-    /// - when somebody is there;
-    /// - to an echo of ours, to a STOP or START (of which an [`OptOut`](crate::event::OptOut) is derived, or one that the history
-    ///   [heard](History::heard)), and to what is no message: a reaction, a message taken back, a notice of the medium;
-    /// - to a program: as the history [says](History::automated), or as the address says that has no person behind it,
-    ///   which a sender's name and a short code are;
-    /// - when this resident had one in this same time without an opening;
-    /// - when we said something else to this resident in it, or after the message.
+    /// - while the office is open;
+    /// - to an echo, to a STOP or START (by its keyword, or by an [`OptOut`](crate::event::OptOut) in the
+    ///   [history](History::heard)), and to anything that is not a message: a reaction, a withdrawn message, a system
+    ///   notice;
+    /// - to a program: by the [history](History::automated), or by the kind of its address (sender name, short code);
+    /// - if this resident already got one in this closed period;
+    /// - if this resident got another reply in this closed period, or after the message.
     ///
     /// # Errors
-    /// Those of [`Hours`]: when it is not known whether the office is open now, or when it opens again.
+    /// The errors of [`Hours`]: the current or the next opening is not known.
     pub fn reply(&self, inbound: &Inbound, history: &History, now: Timestamp) -> Result<Option<AutoReply>> {
-        if inbound.echo || !is_message(&inbound.content) || is_program(inbound, history) || is_wish(inbound, history) {
+        if inbound.echo || !is_message(&inbound.content) || is_program(inbound, history) || is_opt_out(inbound, history)
+        {
             return Ok(None);
         }
         let Some(period) = self.hours.closed_period(now)? else {
@@ -262,28 +261,28 @@ impl OutOfHours {
         {
             return Ok(None);
         }
-        self.word(period, history.language, now).map(Some)
+        self.compose(period, history.language, now).map(Some)
     }
 
-    fn word(&self, period: Period, language: Option<Language>, now: Timestamp) -> Result<AutoReply> {
+    fn compose(&self, period: Period, language: Option<Language>, now: Timestamp) -> Result<AutoReply> {
         let today = self.hours.local(now)?.0;
         let opens = self.hours.local(period.until)?;
-        // Where a day between is closed that would be open else, the name of the day alone misleads.
+        // If an exceptional closure lies in between, the weekday alone is ambiguous: add the date.
         let mut dated = false;
         for days in 0..opens.0.days_since(today) {
             dated |= self.hours.closed_for(today.plus_days(days))?.is_some();
         }
         let known = language.filter(|known| self.texts.iter().any(|(language, _)| language == known));
-        // Somebody who wants Welsh from a council that has none gets English; where nothing is known, all there is.
+        // Without a text in the resident's language, and without a known language, send all texts.
         let chosen = self.texts.iter().filter(|(language, _)| known.is_none_or(|known| known == *language));
-        let worded = chosen
+        let composed = chosen
             .map(|(language, text)| (*language, text.replace(OPENING, &language.words().opening(today, opens, dated))));
-        let worded: Vec<_> = worded.collect();
-        let language = match worded.as_slice() {
+        let composed: Vec<_> = composed.collect();
+        let language = match composed.as_slice() {
             [(language, _)] => Some(*language),
             _ => None,
         };
-        let text = worded.into_iter().map(|(_, text)| text).collect::<Vec<_>>().join("\n\n");
+        let text = composed.into_iter().map(|(_, text)| text).collect::<Vec<_>>().join("\n\n");
         Ok(AutoReply { text, language, period })
     }
 }
@@ -291,7 +290,7 @@ impl OutOfHours {
 const OPENING: &str = "{opening}";
 const SIGNPOST: &str = "{signpost}";
 
-/// Whether a person said something that somebody should read.
+/// Returns `true` for content that a person wrote to be read.
 fn is_message(content: &InboundContent) -> bool {
     !matches!(content, InboundContent::Reaction { .. } | InboundContent::System(_) | InboundContent::Withdrawn(_))
 }
@@ -300,9 +299,9 @@ fn is_program(inbound: &Inbound, history: &History) -> bool {
     history.automated || matches!(inbound.from, Address::SenderName(_) | Address::ShortCode(_))
 }
 
-/// Returns `true` for a STOP or START, by the rule that events go by, or because the gateway said so.
-fn is_wish(inbound: &Inbound, history: &History) -> bool {
-    opt_out_keyword(inbound).is_some() || history.wishes.contains(&inbound.id)
+/// Returns `true` for a STOP or START, by its keyword or by the gateway's event.
+fn is_opt_out(inbound: &Inbound, history: &History) -> bool {
+    opt_out_keyword(inbound).is_some() || history.opt_outs.contains(&inbound.id)
 }
 
 #[cfg(test)]
@@ -341,39 +340,39 @@ mod tests {
         history
     }
 
-    fn said(history: &History, now: &str) -> Option<String> {
+    fn reply_text(history: &History, now: &str) -> Option<String> {
         office().reply(&text("A tree has fallen"), history, at(now)).unwrap().map(|reply| reply.text)
     }
 
     #[test]
-    fn it_is_said_once_in_a_time_without_an_opening_and_again_in_the_next() {
+    fn reply_is_sent_once_per_closed_period() {
         let mut history = english();
-        assert!(said(&history, SUNDAY).is_some());
+        assert!(reply_text(&history, SUNDAY).is_some());
         history.auto_replied(at(SUNDAY));
         for later in [SUNDAY, "2026-11-22T21:15:00Z", "2026-11-23T08:59:59.999Z"] {
-            assert_eq!(said(&history, later), None, "{later}");
+            assert_eq!(reply_text(&history, later), None, "{later}");
         }
-        assert_eq!(said(&history, "2026-11-23T09:00:00Z"), None);
-        assert!(said(&history, "2026-11-23T17:00:00Z").is_some());
-        // One of the last closed time says nothing of this one.
+        assert_eq!(reply_text(&history, "2026-11-23T09:00:00Z"), None);
+        assert!(reply_text(&history, "2026-11-23T17:00:00Z").is_some());
+        // A reply of an earlier closed period does not count.
         let mut friday = english();
         friday.auto_replied(at("2026-11-20T08:00:00Z"));
-        assert!(said(&friday, SUNDAY).is_some());
+        assert!(reply_text(&friday, SUNDAY).is_some());
     }
 
     #[test]
-    fn it_is_never_said_over_an_answer() {
+    fn no_reply_is_due_after_another_reply() {
         for (replied, due) in [
             ("2026-11-22T21:14:05Z", false), // a program answered
-            ("2026-11-22T20:00:00Z", false), // somebody works on Sunday, and talks with the resident
+            ("2026-11-22T20:00:00Z", false), // an officer replied on Sunday
             ("2026-11-20T17:00:00Z", false),
-            ("2026-11-20T16:59:59Z", true), // the talk of Friday ended with Friday
+            ("2026-11-20T16:59:59Z", true), // replied before Friday's closing
         ] {
             let mut history = english();
             history.replied(at(replied));
-            assert_eq!(said(&history, SUNDAY).is_some(), due, "{replied}");
+            assert_eq!(reply_text(&history, SUNDAY).is_some(), due, "{replied}");
         }
-        // The message came before closing time and was answered before it: nothing is left to be said at 17:01.
+        // The message arrived and was answered before closing time: no reply is due at 17:01.
         let mut history = english();
         history.replied(at("2026-11-20T16:59:00Z"));
         let mut late = text("Hello");
@@ -384,21 +383,21 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_that_was_given_elsewhere_comes_as_an_echo_and_counts() {
+    fn echo_of_a_reply_sent_elsewhere_counts_as_a_reply() {
         let mut echo = text("I am on my way");
         echo.echo = true;
         echo.to = Some(Address::phone("07700 900123").unwrap());
         let mut history = english();
         history.heard(&echo.clone().into());
-        assert_eq!(said(&history, SUNDAY), None);
+        assert_eq!(reply_text(&history, SUNDAY), None);
         echo.to = Some(Address::phone("07700 900999").unwrap());
         let mut history = english();
         history.heard(&echo.into());
-        assert!(said(&history, SUNDAY).is_some(), "it was for somebody else");
+        assert!(reply_text(&history, SUNDAY).is_some(), "echo to another resident");
     }
 
     #[test]
-    fn what_is_nobodys_question_gets_none() {
+    fn echoes_programs_opt_outs_and_notices_get_no_reply() {
         let mut echo = text("Hello");
         echo.echo = true;
         let mut bank = text("Your code is 123456");
@@ -407,7 +406,7 @@ mod tests {
         short.from = Address::ShortCode(crate::model::address::ShortCode::new("60123").unwrap());
         let chosen =
             |id: &str, title: &str| InboundContent::Selection(Selection { id: id.into(), title: title.into() });
-        for (what, inbound) in [
+        for (case, inbound) in [
             ("echo", echo),
             ("a sender's name", bank),
             ("a short code", short),
@@ -421,12 +420,12 @@ mod tests {
             ("taken back", inbound(InboundContent::Withdrawn("m0".into()))),
             ("the medium", inbound(InboundContent::System("changed their number".into()))),
         ] {
-            assert_eq!(office().reply(&inbound, &english(), at(SUNDAY)).unwrap(), None, "{what}");
+            assert_eq!(office().reply(&inbound, &english(), at(SUNDAY)).unwrap(), None, "{case}");
         }
         let mut program = english();
         program.automated();
-        assert_eq!(said(&program, SUNDAY), None);
-        for (what, inbound) in [
+        assert_eq!(reply_text(&program, SUNDAY), None);
+        for (case, inbound) in [
             ("a picture", inbound(InboundContent::Media { text: None, media: Vec::new() })),
             ("a question with stop in it", text("Please stop parking outside the school")),
             ("help", text("HELP")),
@@ -436,22 +435,22 @@ mod tests {
             ("a button that starts", inbound(chosen("1", "Start"))),
             ("a word that only some gateways act on", text("End")),
         ] {
-            assert!(office().reply(&inbound, &english(), at(SUNDAY)).unwrap().is_some(), "{what}");
+            assert!(office().reply(&inbound, &english(), at(SUNDAY)).unwrap().is_some(), "{case}");
         }
     }
 
     #[test]
-    fn a_stop_in_words_that_only_the_gateway_knows_comes_as_an_opt_out() {
+    fn opt_out_event_of_the_gateway_suppresses_the_reply() {
         let message = text("no more of this");
-        let mut wish = OptOut::new(message.envelope.clone(), message.from.clone(), OptOutScope::All);
-        wish.inbound = Some(message.id.clone());
+        let mut opt_out = OptOut::new(message.envelope.clone(), message.from.clone(), OptOutScope::All);
+        opt_out.inbound = Some(message.id.clone());
         let mut history = english();
-        history.heard(&wish.into());
+        history.heard(&opt_out.into());
         assert_eq!(office().reply(&message, &history, at(SUNDAY)).unwrap(), None);
     }
 
     #[test]
-    fn the_next_opening_is_named_as_people_name_it() {
+    fn next_opening_is_described_relative_to_today() {
         for (now, opening) in [
             (SUNDAY, "We open again tomorrow at 9am."),
             ("2026-11-20T17:00:00Z", "We open again on Monday at 9am."),
@@ -461,17 +460,17 @@ mod tests {
             ("2026-05-24T12:00:00Z", "We open again on Tuesday 26 May at 9am."),
             ("2026-05-25T12:00:00Z", "We open again tomorrow at 9am."),
             ("2025-05-24T12:00:00Z", "We open again on Tuesday 27 May at 9am."),
-            // 23:30 by the clock of Greenwich is tomorrow by the clock on the wall.
+            // 23:30 UTC is the next day in local time.
             ("2026-06-07T22:59:00Z", "We open again tomorrow at 9am."),
             ("2026-06-07T23:30:00Z", "We open again today at 9am."),
         ] {
-            let said = said(&english(), now).unwrap();
-            assert!(said.contains(opening), "{now}: {said}");
+            let reply = reply_text(&english(), now).unwrap();
+            assert!(reply.contains(opening), "{now}: {reply}");
         }
     }
 
     #[test]
-    fn the_language_is_the_residents_and_both_where_it_is_not_known() {
+    fn language_is_the_residents_or_both_if_unknown() {
         let reply = |language| {
             let mut history = History::new();
             if let Some(language) = language {
@@ -485,7 +484,7 @@ mod tests {
         let both = reply(None);
         assert_eq!((both.text.split("\n\n").count(), both.language), (2, None));
         assert!(both.text.starts_with(welsh));
-        // A council without Welsh words answers in English.
+        // A council without a Welsh text replies in English.
         let hours = office().hours().clone();
         let english_only = OutOfHours::new(hours, &Config::new("Call 999.")).unwrap();
         let mut history = History::new();
@@ -495,7 +494,7 @@ mod tests {
     }
 
     #[test]
-    fn this_crates_own_words_fit_one_text_message_whatever_the_day() {
+    fn default_texts_fit_one_segment_on_any_day() {
         let signposts = [
             (Language::English, "In an emergency call 999. Urgent repairs: 0345 678 9000."),
             (Language::Welsh, "Mewn argyfwng ffoniwch 999. Am waith brys 0345 678 9000."),
@@ -513,12 +512,12 @@ mod tests {
                     longest = longest.max(count.units());
                 }
             }
-            assert!(longest > 140, "the signposts here are as long as they can be: {longest}");
+            assert!(longest > 140, "make the signposts as long as they can be: {longest}");
         }
     }
 
     #[test]
-    fn words_that_say_too_little_are_refused_before_anybody_writes() {
+    fn incomplete_texts_are_config_errors() {
         let with = |text: &str| Config::new("Call 999.").text(Language::English, text);
         for (config, field, words) in [
             (Config::default(), "signpost.en", "is missing"),
@@ -528,9 +527,9 @@ mod tests {
             (Config::new("Call 999.").text(Language::Welsh, "{opening} {signpost}"), "signpost.cy", "is missing"),
             (with("We are closed. {signpost}"), "text.en", "{opening}"),
             (with("{opening}"), "text.en", "{signpost}"),
-            (with("{opening} {opening} {signpost}"), "text.en", "{opening}, and once"),
-            (with("{opening} {signpost} {name}"), "text.en", "belongs to no place"),
-            (with("{opening} {signpost} {"), "text.en", "belongs to no place"),
+            (with("{opening} {opening} {signpost}"), "text.en", "{opening} exactly once"),
+            (with("{opening} {signpost} {name}"), "text.en", "unknown placeholder"),
+            (with("{opening} {signpost} {"), "text.en", "unknown placeholder"),
         ] {
             let error = OutOfHours::new(office().hours().clone(), &config).unwrap_err();
             assert_eq!((error.kind(), error.field()), (crate::ErrorKind::Config, Some(field)), "{error}");
@@ -541,7 +540,7 @@ mod tests {
     }
 
     #[test]
-    fn where_the_calendar_ends_nothing_is_said_of_the_next_opening() {
+    fn opening_beyond_the_calendar_is_an_error() {
         let error = office().reply(&text("Hello"), &english(), at("2028-12-30T12:00:00Z")).unwrap_err();
         assert_eq!(error.field(), Some("bank_holidays"));
     }

@@ -1,10 +1,10 @@
-//! The words of an auto-reply that are ours, in both languages side by side.
+//! The default texts of auto-replies, in both languages.
 
 use serde::{Deserialize, Serialize};
 
 use crate::policy::hours::{Date, Time};
 
-/// A language in which a council answers.
+/// A language of auto-replies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Language {
     /// Welsh.
@@ -16,8 +16,8 @@ pub enum Language {
 }
 
 impl Language {
-    /// The language of a BCP 47 tag, such as that of a [`Message`](crate::Message) or of a WhatsApp template: `en`,
-    /// `cy`, `en_GB`. None for any other language.
+    /// Returns the language of a BCP 47 tag, such as that of a [`Message`](crate::Message) or of a WhatsApp template:
+    /// `en`, `cy`, `en_GB`. `None` for any other language.
     ///
     /// ```
     /// use civic_messaging::policy::auto_reply::Language;
@@ -30,7 +30,7 @@ impl Language {
         WORDS.iter().find(|words| words.tag.eq_ignore_ascii_case(language)).map(|words| words.language)
     }
 
-    /// Its BCP 47 tag: `cy` or `en`.
+    /// Returns the BCP 47 tag: `cy` or `en`.
     pub fn tag(self) -> &'static str {
         self.words().tag
     }
@@ -44,18 +44,18 @@ impl Language {
     }
 }
 
-/// Everything that is said in one language.
+/// The texts of one language.
 #[derive(Debug)]
 pub(super) struct Words {
     language: Language,
     tag: &'static str,
-    /// What the council says, unless it has words of its own.
+    /// The default text of an auto-reply.
     pub(super) text: &'static str,
-    /// `{day}` and `{time}` stand for the next two.
+    /// The sentence with the next opening, with the placeholders `{day}` and `{time}`.
     opening: &'static str,
     today: &'static str,
     tomorrow: &'static str,
-    /// From Monday, with what stands before it in the sentence.
+    /// From Monday, with the preposition.
     weekdays: [&'static str; 7],
     months: [&'static str; 12],
     before_noon: &'static str,
@@ -63,8 +63,8 @@ pub(super) struct Words {
     noon: &'static str,
 }
 
-/// Every letter of these is in GSM-7, so that a text message stays one segment. The Welsh is to be read by somebody who
-/// speaks it before it is relied on; a council can put its own text in the place of ours, but not its own names of days.
+/// Every letter is in GSM-7, so that a text message stays one segment. The Welsh needs a review by a Welsh speaker; a
+/// council can replace the text, but not the names of days.
 const WORDS: [Words; 2] = [
     Words {
         language: Language::Welsh,
@@ -129,7 +129,7 @@ const WORDS: [Words; 2] = [
 ];
 
 impl Words {
-    /// The sentence that names an opening. `dated` says the date with the day of the week.
+    /// Returns the sentence with an opening. `dated` adds the date to the weekday.
     pub(super) fn opening(&self, today: Date, opens: (Date, Time), dated: bool) -> String {
         let (date, time) = opens;
         let day = match date.days_since(today) {
@@ -147,7 +147,7 @@ impl Words {
         self.opening.replace("{day}", &day).replace("{time}", &self.time(time))
     }
 
-    /// A time of day: `9am`, `1:30pm`, `midday`; `9yb`, `1:30yh`, `hanner dydd`.
+    /// Formats a time of day: `9am`, `1:30pm`, `midday`; `9yb`, `1:30yh`, `hanner dydd`.
     fn time(&self, time: Time) -> String {
         let half = if time.hour() % 24 < 12 { self.before_noon } else { self.after_noon };
         let hour = match time.hour() % 12 {
@@ -167,7 +167,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn times_are_said_as_people_say_them() {
+    fn times_use_the_12_hour_clock() {
         for (time, english, welsh) in [
             ("00:00", "12am", "12yb"),
             ("00:30", "12:30am", "12:30yb"),
@@ -185,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn a_language_has_its_own_words() {
+    fn language_matches_its_texts_and_tag() {
         for language in [Language::English, Language::Welsh] {
             assert_eq!((language.words().language, Language::from_tag(language.tag())), (language, Some(language)));
         }
@@ -194,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn days_are_named_by_how_far_away_they_are() {
+    fn days_are_described_by_their_distance() {
         let today: Date = "2026-11-22".parse().unwrap();
         let nine: Time = "09:00".parse().unwrap();
         for (days, dated, english, welsh) in [

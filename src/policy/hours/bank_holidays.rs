@@ -22,10 +22,10 @@ pub enum Division {
 }
 
 impl Division {
-    /// All three.
+    /// All divisions.
     pub const ALL: [Self; 3] = [Self::EnglandAndWales, Self::Scotland, Self::NorthernIreland];
 
-    /// Its name in GOV.UK's list.
+    /// Returns the name in GOV.UK's list.
     const fn name(self) -> &'static str {
         match self {
             Self::EnglandAndWales => "england-and-wales",
@@ -47,9 +47,8 @@ impl fmt::Display for Division {
 
 /// Bank holidays of all three divisions, for whole years.
 ///
-/// This crate carries a list, with its date. GOV.UK's own reaches one or two years ahead, and a holiday may be
-/// proclaimed late: get the new list from <https://www.gov.uk/bank-holidays.json> once a year, and give it to
-/// [`from_json`](Self::from_json).
+/// This crate bundles a dated list. GOV.UK's own covers one or two years ahead, and a holiday may be proclaimed late:
+/// download <https://www.gov.uk/bank-holidays.json> once a year, and pass it to [`from_json`](Self::from_json).
 ///
 /// ```
 /// use civic_messaging::policy::hours::{BankHolidays, Division};
@@ -59,7 +58,7 @@ impl fmt::Display for Division {
 /// let st_andrew = "2026-11-30".parse()?;
 /// assert_eq!(holidays.on(Division::Scotland, st_andrew)?, Some("St Andrew’s Day"));
 /// assert_eq!(holidays.on(Division::EnglandAndWales, st_andrew)?, None);
-/// assert!(holidays.on(Division::Scotland, "2029-01-01".parse()?).is_err()); // nobody has said yet
+/// assert!(holidays.on(Division::Scotland, "2029-01-01".parse()?).is_err()); // not announced yet
 /// # Ok::<(), civic_messaging::Error>(())
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -70,7 +69,7 @@ pub struct BankHolidays {
     holidays: BTreeMap<(Division, Date), String>,
 }
 
-/// The list as GOV.UK gives it. What stands before the divisions is ours.
+/// GOV.UK's list. The fields before the divisions are additions of this crate.
 #[derive(Deserialize)]
 struct Feed {
     source: Option<String>,
@@ -97,30 +96,30 @@ struct Holiday {
 }
 
 impl BankHolidays {
-    /// The list in this crate.
+    /// Returns the list bundled with this crate.
     ///
     /// # Errors
-    /// None, as this crate's tests say: the errors of [`from_json`](Self::from_json) are kept in place of a panic.
+    /// None for the bundled list; the signature avoids a panic.
     pub fn bundled() -> Result<Self> {
         Self::from_json(include_str!("bank_holidays.json"))
     }
 
-    /// Reads a list in the shape of <https://www.gov.uk/bank-holidays.json>.
+    /// Parses a list in the format of <https://www.gov.uk/bank-holidays.json>.
     ///
-    /// The keys `source`, `as_of` (a date), `first_year` and `last_year` may be added to it. Without the last two, the
-    /// years are those from its first holiday to its last.
+    /// The keys `source`, `as_of` (a date), `first_year` and `last_year` may be added. Without the last two, the years are
+    /// those of the first and the last holiday.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`](crate::ErrorKind::Config), with the place and the rule: not JSON, a division that is
-    /// missing, a date that is none, a year that is missing between the first and the last or is not whole.
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config), with the field and the rule: invalid JSON, a missing division, an
+    /// invalid date, a missing or incomplete year.
     pub fn from_json(text: &str) -> Result<Self> {
         let mut json = serde_json::Deserializer::from_str(text);
         let feed: Feed = serde_path_to_error::deserialize(&mut json).map_err(|error| {
             let path = error.path().to_string();
             let field = if path == "." { "bank_holidays".to_owned() } else { format!("bank_holidays.{path}") };
             let error = error.into_inner();
-            // Public data, so what is wrong may be shown.
-            let shape = if error.is_data() { "in the shape of GOV.UK's list" } else { "JSON" };
+            // The data are public: the error may quote them.
+            let shape = if error.is_data() { "in the format of GOV.UK's list" } else { "JSON" };
             Error::config(field, format!("is not {shape}: {error}"))
         })?;
         let mut holidays = BTreeMap::new();
@@ -129,14 +128,14 @@ impl BankHolidays {
         {
             if part.division != division.name() {
                 let field = format!("bank_holidays.{}.division", division.name());
-                return Err(Error::config(field, "is not the division under whose name it stands"));
+                return Err(Error::config(field, "is not the division of its key"));
             }
             holidays.extend(part.events.into_iter().map(|event| ((division, event.date), event.title)));
         }
         let mut all: Vec<i16> = holidays.keys().map(|(_, date): &(_, Date)| date.year()).collect();
         all.sort_unstable();
         let (Some(&first), Some(&last)) = (all.first(), all.last()) else {
-            return Err(Error::config("bank_holidays", "has no holiday at all"));
+            return Err(Error::config("bank_holidays", "has no holidays"));
         };
         for (name, declared, found) in [("first_year", feed.first_year, first), ("last_year", feed.last_year, last)] {
             if declared.is_some_and(|declared| declared != found) {
@@ -144,26 +143,26 @@ impl BankHolidays {
             }
         }
         let holidays = Self { source: feed.source, as_of: feed.as_of, years: (first, last), holidays };
-        holidays.whole()?;
+        holidays.check_complete()?;
         Ok(holidays)
     }
 
-    /// Where the list is from, if it says.
+    /// Returns the source of the list, if recorded.
     pub fn source(&self) -> Option<&str> {
         self.source.as_deref()
     }
 
-    /// The day on which the list was as it is, if it says.
+    /// Returns the date of the list, if recorded.
     pub fn as_of(&self) -> Option<Date> {
         self.as_of
     }
 
-    /// The years that it covers, each of them whole, for all divisions.
+    /// Returns the complete years of the list, for all divisions.
     pub fn years(&self) -> RangeInclusive<i16> {
         self.years.0..=self.years.1
     }
 
-    /// The name of the bank holiday on this day in this division, if it is one.
+    /// Returns the name of the bank holiday on this day in this division, if any.
     ///
     /// # Errors
     /// [`ErrorKind::Config`](crate::ErrorKind::Config) for a day outside of [`years`](Self::years).
@@ -174,20 +173,20 @@ impl BankHolidays {
         }
     }
 
-    /// The bank holidays of a division, in order.
+    /// Returns the bank holidays of a division, in order.
     pub fn dates(&self, division: Division) -> impl Iterator<Item = (Date, &str)> {
         let own = self.holidays.iter().filter(move |((of, _), _)| *of == division);
         own.map(|((_, date), title)| (*date, title.as_str()))
     }
 
-    /// Every year has to have a New Year and a Christmas: in a year without, holidays are missing.
-    fn whole(&self) -> Result<()> {
+    /// Requires New Year and Christmas in every year: a year without them is incomplete.
+    fn check_complete(&self) -> Result<()> {
         for division in Division::ALL {
             for year in self.years() {
                 for (month, feast) in [(1, "New Year"), (12, "Christmas")] {
                     if !self.dates(division).any(|(date, _)| date.year() == year && date.month() == month) {
                         let field = format!("bank_holidays.{}", division.name());
-                        let rule = format!("has no holiday at {feast} of {year}: the year is missing, or not whole");
+                        let rule = format!("has no holiday at {feast} of {year}: the year is missing or incomplete");
                         return Err(Error::config(field, rule));
                     }
                 }
@@ -197,15 +196,15 @@ impl BankHolidays {
     }
 }
 
-/// The error for a day of a year that a list does not cover.
+/// Returns the error for a year that a list does not cover.
 pub(super) fn unknown(years: RangeInclusive<i16>, as_of: Option<Date>, year: i16) -> Error {
     let dated = as_of.map(|date| format!(", as of {date}")).unwrap_or_default();
     let (first, last) = (years.start(), years.end());
-    let what = if year > *last { "a newer list" } else { "a list that has the earlier years" };
+    let what = if year > *last { "a newer list" } else { "a list with the earlier years" };
     Error::config(
         "bank_holidays",
         format!(
-            "are known for the years {first} to {last} only{dated}, and {year} was asked for: load {what} in the shape \
+            "are known for the years {first} to {last} only{dated}, and {year} is needed: load {what} in the format \
              of https://www.gov.uk/bank-holidays.json with BankHolidays::from_json"
         ),
     )
@@ -229,26 +228,26 @@ mod tests {
     }
 
     #[test]
-    fn the_list_in_this_crate_is_whole_and_says_where_it_is_from() {
+    fn bundled_list_is_complete_and_has_a_source() {
         let holidays = BankHolidays::bundled().unwrap();
         assert!(holidays.source().unwrap().starts_with("https://www.gov.uk/bank-holidays.json"));
         assert!(holidays.as_of().is_some());
-        // The least that each division has had in a year since 2012.
-        for (division, least) in Division::ALL.into_iter().zip([8, 9, 10]) {
+        // The minimum of each division in a year since 2012.
+        for (division, min) in Division::ALL.into_iter().zip([8, 9, 10]) {
             for year in holidays.years() {
                 let found = holidays.dates(division).filter(|(date, _)| date.year() == year).count();
-                assert!((least..=least + 2).contains(&found), "{division} {year}: {found}");
+                assert!((min..=min + 2).contains(&found), "{division} {year}: {found}");
             }
         }
         let coronation = "2023-05-08".parse().unwrap();
         assert!(Division::ALL.iter().all(|division| holidays.on(*division, coronation).unwrap().is_some()));
         let boyne = "2027-07-12".parse().unwrap();
-        let where_it_is = |division: &Division| holidays.on(*division, boyne).unwrap().is_some();
-        assert_eq!(Division::ALL.iter().map(where_it_is).collect::<Vec<_>>(), [false, false, true]);
+        let is_holiday = |division: &Division| holidays.on(*division, boyne).unwrap().is_some();
+        assert_eq!(Division::ALL.iter().map(is_holiday).collect::<Vec<_>>(), [false, false, true]);
     }
 
     #[test]
-    fn a_list_as_gov_uk_gives_it_is_taken_with_the_years_in_it() {
+    fn gov_uk_list_covers_the_years_in_it() {
         let holidays = BankHolidays::from_json(&feed(&[2028, 2029, 2030]).to_string()).unwrap();
         assert_eq!((holidays.years(), holidays.source(), holidays.as_of()), (2028..=2030, None, None));
         let error = holidays.on(Division::Scotland, "2031-01-01".parse().unwrap()).unwrap_err();
@@ -260,7 +259,7 @@ mod tests {
     type Change = fn(&mut serde_json::Value);
 
     #[test]
-    fn a_wrong_list_is_told_where_it_is_wrong() {
+    fn invalid_list_names_its_field() {
         let table: [(Change, &str, &str); 9] = [
             (|f| *f = serde_json::json!([]), "bank_holidays", "line 1"),
             (|f| drop(f.as_object_mut().unwrap().remove("scotland")), "bank_holidays", "missing field `scotland`"),
@@ -288,6 +287,6 @@ mod tests {
             assert!(error.to_string().contains(words), "{error}");
         }
         assert!(BankHolidays::from_json("{").unwrap_err().to_string().contains("is not JSON: EOF"));
-        assert!(BankHolidays::from_json(&feed(&[]).to_string()).unwrap_err().to_string().contains("no holiday at all"));
+        assert!(BankHolidays::from_json(&feed(&[]).to_string()).unwrap_err().to_string().contains("no holidays"));
     }
 }

@@ -1,4 +1,4 @@
-//! Opening hours as they are written: in a file, or in code.
+//! The configuration of opening hours.
 
 use serde::{Deserialize, Serialize};
 
@@ -7,7 +7,7 @@ use super::day::{self, Date, Opening};
 use super::zone::Zone;
 use crate::model::error::{Error, Result};
 
-/// What an office writes on its door, for [`Hours::new`](super::Hours::new).
+/// The configuration of [`Hours`](super::Hours).
 ///
 /// ```
 /// use civic_messaging::policy::hours::{Config, Division, Hours};
@@ -26,21 +26,21 @@ use crate::model::error::{Error, Result};
 #[serde(deny_unknown_fields)]
 pub struct Config {
     /// Lines such as `Mon-Fri 09:00-17:00` or `Mon, Thu 09:00-12:30, 13:30-17:00`: days, then the ranges of each of
-    /// them. A range ends just before its second time; 24:00 is the end of the day. A day may stand in several lines.
+    /// them. A range ends just before its second time; 24:00 is the end of the day. A day may appear in several lines.
     pub week: Vec<String>,
-    /// Whose clocks the times are of.
+    /// The time zone.
     #[serde(default)]
     pub zone: Zone,
-    /// Whose bank holidays are kept. None: the office opens on bank holidays as on any other day.
+    /// The division whose bank holidays close the office. `None`: the office opens on bank holidays.
     ///
-    /// Where a holiday falls on a weekend, the bank holiday is its substitute on a weekday, and that alone: an office with
-    /// hours on Saturdays has to list 25 December 2027, a Saturday, among the days on which it is closed.
+    /// If a holiday falls on a weekend, only its substitute day is a bank holiday: an office open on Saturdays has to list
+    /// Saturday 25 December 2027 in `closed`.
     #[serde(default)]
     pub bank_holidays: Option<Division>,
-    /// Days on which this office is closed.
+    /// Days on which the office is closed.
     #[serde(default)]
     pub closed: Vec<Closure>,
-    /// Days with times of their own, whatever the week or the bank holidays say.
+    /// Days with opening hours of their own, which override the week and the bank holidays.
     #[serde(default)]
     pub extra: Vec<Extra>,
 }
@@ -51,7 +51,7 @@ pub struct Config {
 pub struct Closure {
     /// The day.
     pub date: Date,
-    /// Why, in the office's own words: `Christmas Eve`, `staff training`.
+    /// The reason: `Christmas Eve`, `staff training`.
     pub reason: String,
 }
 
@@ -61,12 +61,12 @@ pub struct Closure {
 pub struct Extra {
     /// The day.
     pub date: Date,
-    /// Its ranges, such as `10:00-12:00, 13:00-15:00`.
+    /// The ranges, such as `10:00-12:00, 13:00-15:00`.
     pub open: String,
 }
 
 impl Config {
-    /// A week that begins with this line, such as `Mon-Fri 09:00-17:00`.
+    /// Creates a configuration with this line of the week, such as `Mon-Fri 09:00-17:00`.
     pub fn new(line: impl Into<String>) -> Self {
         Self { week: vec![line.into()], ..Self::default() }
     }
@@ -78,7 +78,7 @@ impl Config {
         self
     }
 
-    /// Keeps the bank holidays of this division.
+    /// Closes on the bank holidays of this division.
     #[must_use]
     pub fn bank_holidays(mut self, division: Division) -> Self {
         self.bank_holidays = Some(division);
@@ -92,7 +92,7 @@ impl Config {
         self
     }
 
-    /// Opens on one day at these times, and at no others, even if it is a bank holiday.
+    /// Opens on one day at exactly these times, even if it is a bank holiday.
     #[must_use]
     pub fn extra(mut self, date: Date, open: impl Into<String>) -> Self {
         self.extra.push(Extra { date, open: open.into() });
@@ -100,7 +100,7 @@ impl Config {
     }
 }
 
-/// The ranges of each day of the week, from Monday.
+/// Parses the ranges of each day of the week, from Monday.
 pub(super) fn week(lines: &[String]) -> Result<[Vec<Opening>; 7]> {
     if lines.is_empty() {
         return Err(Error::config("week", "has no line: write one such as Mon-Fri 09:00-17:00"));
@@ -112,7 +112,7 @@ pub(super) fn week(lines: &[String]) -> Result<[Vec<Opening>; 7]> {
         for weekday in days {
             if let Some(day) = week.get_mut(weekday.index()) {
                 day.extend(&openings);
-                // What overlaps does so by this line: those before it are settled.
+                // Earlier lines do not overlap: an overlap involves this line.
                 day::settle(day)
                     .map_err(|(one, other)| Error::config(field(), format!("{weekday} {}", overlap(one, other))))?;
             }
@@ -121,7 +121,7 @@ pub(super) fn week(lines: &[String]) -> Result<[Vec<Opening>; 7]> {
     Ok(week)
 }
 
-/// The ranges of one day.
+/// Parses the ranges of one day.
 pub(super) fn day(text: &str) -> Result<Vec<Opening>> {
     let mut openings = day::openings(text)?;
     day::settle(&mut openings).map_err(|(one, other)| Error::config("open", overlap(one, other)))?;

@@ -1,4 +1,4 @@
-//! Days, weekdays and times of day, as an office writes them on its door.
+//! Dates, weekdays, times of day and ranges of opening hours.
 
 use std::fmt;
 use std::str::FromStr;
@@ -7,9 +7,9 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::model::error::{Error, Result};
 
-/// A day of the calendar, such as 2026-12-24.
+/// A calendar date, such as 2026-12-24.
 ///
-/// Written, read and stored as ISO 8601; TOML's own dates are read too.
+/// Formatted, parsed and serialised as ISO 8601; TOML dates are accepted too.
 ///
 /// ```
 /// use civic_messaging::policy::hours::{Date, Weekday};
@@ -27,10 +27,10 @@ pub struct Date {
 }
 
 impl Date {
-    /// A day by its year, its month from 1 and its day from 1.
+    /// Creates a date from its year, its month from 1 and its day from 1.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`](crate::ErrorKind::Config) when the calendar has no such day.
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config) if the calendar has no such day.
     pub fn new(year: i16, month: i8, day: i8) -> Result<Self> {
         let at = jiff::civil::Date::new(year, month, day)
             .and_then(|date| jiff::tz::Offset::UTC.to_timestamp(date.to_datetime(jiff::civil::Time::midnight())));
@@ -67,13 +67,13 @@ impl Date {
         }
     }
 
-    /// The day so many days later; earlier, if there are fewer than none.
+    /// Returns the date this number of days later, or earlier if negative.
     #[must_use]
     pub fn plus_days(self, days: i32) -> Self {
         Self { days: self.days.saturating_add(days) }
     }
 
-    /// How many days it is from `earlier` to this day.
+    /// Returns the number of days since `earlier`.
     pub fn days_since(self, earlier: Self) -> i32 {
         self.days.saturating_sub(earlier.days)
     }
@@ -87,7 +87,7 @@ impl Date {
     }
 
     fn civil(self) -> jiff::civil::Date {
-        // Days outside of jiff's calendar are not made; the default is there so that nothing can panic.
+        // No `Date` lies outside of jiff's calendar; the default avoids a panic.
         let at = jiff::Timestamp::from_second(i64::from(self.days) * 86_400).unwrap_or_default();
         jiff::tz::Offset::UTC.to_datetime(at).date()
     }
@@ -98,7 +98,7 @@ const RULE: &str = "is not a day of the calendar, such as 2026-12-24";
 impl FromStr for Date {
     type Err = Error;
 
-    /// Reads ISO 8601: `2026-12-24`, and nothing with a time.
+    /// Parses an ISO 8601 date such as `2026-12-24`, without a time.
     fn from_str(text: &str) -> Result<Self> {
         let mut parts = text.split('-');
         let digits = |part: Option<&str>, len: usize| {
@@ -134,10 +134,10 @@ impl Serialize for Date {
     }
 }
 
-/// A date as text, or as the table that the crate `toml` makes of a date without quotes.
+/// A date as a string, or as the table by which the crate `toml` represents an unquoted date.
 #[derive(Deserialize)]
 #[serde(untagged)]
-enum Written {
+enum DateRepr {
     Text(String),
     Toml {
         #[serde(rename = "$__toml_private_datetime")]
@@ -147,8 +147,8 @@ enum Written {
 
 impl<'de> Deserialize<'de> for Date {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let written = Written::deserialize(deserializer).map_err(|_| serde::de::Error::custom(RULE))?;
-        let (Written::Text(text) | Written::Toml { date: text }) = written;
+        let repr = DateRepr::deserialize(deserializer).map_err(|_| serde::de::Error::custom(RULE))?;
+        let (DateRepr::Text(text) | DateRepr::Toml { date: text }) = repr;
         text.parse().map_err(|_| serde::de::Error::custom(RULE))
     }
 }
@@ -174,11 +174,11 @@ pub enum Weekday {
 }
 
 impl Weekday {
-    /// All of them, from Monday.
+    /// All weekdays, from Monday.
     pub const ALL: [Self; 7] =
         [Self::Monday, Self::Tuesday, Self::Wednesday, Self::Thursday, Self::Friday, Self::Saturday, Self::Sunday];
 
-    /// How many days it is after Monday.
+    /// Returns the number of days since Monday.
     pub const fn index(self) -> usize {
         self as usize
     }
@@ -187,7 +187,7 @@ impl Weekday {
 impl FromStr for Weekday {
     type Err = Error;
 
-    /// Reads an English name, or its first three letters, in any case: `Mon`, `monday`.
+    /// Parses an English name, or its first three letters, in any case: `Mon`, `monday`.
     fn from_str(text: &str) -> Result<Self> {
         let text = text.to_ascii_lowercase();
         let named = |day: &&Self| {
@@ -198,7 +198,7 @@ impl FromStr for Weekday {
             .iter()
             .find(named)
             .copied()
-            .ok_or_else(|| Error::config("week", "names a day that is none of Mon, Tue, Wed, Thu, Fri, Sat and Sun"))
+            .ok_or_else(|| Error::config("week", "has an unknown day: use Mon, Tue, Wed, Thu, Fri, Sat or Sun"))
     }
 }
 
@@ -208,7 +208,7 @@ impl fmt::Display for Weekday {
     }
 }
 
-/// A time of day to the minute, by the clock on the wall; `24:00` is the end of the day.
+/// A local time of day to the minute; `24:00` is the end of the day.
 ///
 /// ```
 /// use civic_messaging::policy::hours::Time;
@@ -227,15 +227,15 @@ impl Time {
     /// The end of a day.
     pub const END_OF_DAY: Self = Self { minutes: 1440 };
 
-    /// A time by its hour from 0 and its minute from 0.
+    /// Creates a time from its hour and minute.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`](crate::ErrorKind::Config) for anything after 24:00, or a minute after 59.
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config) for a time after 24:00, or a minute above 59.
     pub fn new(hour: u8, minute: u8) -> Result<Self> {
         let minutes = u16::from(hour) * 60 + u16::from(minute);
         match minute < 60 && minutes <= Self::END_OF_DAY.minutes {
             true => Ok(Self { minutes }),
-            false => Err(Error::config("time", "is no time of day from 00:00 to 24:00")),
+            false => Err(Error::config("time", "is not a time of day from 00:00 to 24:00")),
         }
     }
 
@@ -249,7 +249,7 @@ impl Time {
         self.minutes % 60
     }
 
-    /// Milliseconds since the day began, by a clock that is not changed that day.
+    /// Milliseconds since midnight, on a day without a clock change.
     pub(super) const fn millis(self) -> i64 {
         self.minutes as i64 * 60_000
     }
@@ -262,7 +262,7 @@ impl Time {
 impl FromStr for Time {
     type Err = Error;
 
-    /// Reads hours and minutes of 24 hours: `09:00`, `9:00`, `24:00`.
+    /// Parses a time of the 24-hour clock: `09:00`, `9:00`, `24:00`.
     fn from_str(text: &str) -> Result<Self> {
         let digits = |part: &str, least: usize| {
             ((least..=2).contains(&part.len()) && part.bytes().all(|b| b.is_ascii_digit()))
@@ -270,7 +270,7 @@ impl FromStr for Time {
         };
         match text.split_once(':').map(|(hour, minute)| (digits(hour, 1), digits(minute, 2))) {
             Some((Some(hour), Some(minute))) => Self::new(hour, minute),
-            _ => Err(Error::config("time", "is not written as hours and minutes, such as 09:00")),
+            _ => Err(Error::config("time", "must be hours and minutes, such as 09:00")),
         }
     }
 }
@@ -287,7 +287,7 @@ impl fmt::Debug for Time {
     }
 }
 
-/// A stretch of one day in which somebody is there: from the first time on, and until just before the second.
+/// A range of one day's opening hours. The start is included, the end is not.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Opening {
     from: Time,
@@ -295,33 +295,33 @@ pub struct Opening {
 }
 
 impl Opening {
-    /// A stretch of a day.
+    /// Creates a range.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`](crate::ErrorKind::Config) when it is empty, or ends before it begins.
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config) if the range is empty, or ends before it begins.
     pub fn new(from: Time, until: Time) -> Result<Self> {
         match from.cmp(&until) {
             std::cmp::Ordering::Less => Ok(Self { from, until }),
             std::cmp::Ordering::Equal => Err(Error::config(
                 "open",
-                format!("has an empty range, {from}-{until}; the whole day is 00:00-24:00, and no day is left out"),
+                format!("has an empty range, {from}-{until}; for the whole day write 00:00-24:00"),
             )),
             std::cmp::Ordering::Greater => Err(Error::config(
                 "open",
                 format!(
-                    "has a range that ends before it begins, {from}-{until}; over midnight, write one until 24:00 \
+                    "has a range that ends before it begins, {from}-{until}; over midnight, write one range until 24:00 \
                          and one from 00:00 of the next day"
                 ),
             )),
         }
     }
 
-    /// When it begins.
+    /// Returns the start.
     pub const fn from(self) -> Time {
         self.from
     }
 
-    /// When it ends: the first minute in which nobody is there.
+    /// Returns the end: the first minute at which the office is closed.
     pub const fn until(self) -> Time {
         self.until
     }
@@ -330,7 +330,7 @@ impl Opening {
 impl FromStr for Opening {
     type Err = Error;
 
-    /// Reads two times with a hyphen or a dash between them: `09:00-17:00`.
+    /// Parses two times joined by a hyphen or an en dash: `09:00-17:00`.
     fn from_str(text: &str) -> Result<Self> {
         let Some((from, until)) = text.split_once(['-', '–']) else {
             return Err(Error::config("open", "has a range that is not two times such as 09:00-17:00"));
@@ -351,7 +351,7 @@ impl fmt::Debug for Opening {
     }
 }
 
-/// Reads a line of a week: days first, then the ranges of each of them.
+/// Parses a line of a week: days, then the ranges of each of them.
 pub(super) fn line(text: &str) -> Result<(Vec<Weekday>, Vec<Opening>)> {
     let (mut days, mut openings) = (Vec::new(), Vec::new());
     for word in text.split([' ', ',', '\t']).filter(|word| !word.is_empty()) {
@@ -373,7 +373,7 @@ pub(super) fn line(text: &str) -> Result<(Vec<Weekday>, Vec<Opening>)> {
     }
 }
 
-/// Adds a day, or those from one to another, over the week's end too.
+/// Adds a day or a span of days, which may wrap around the end of the week.
 fn span(word: &str, days: &mut Vec<Weekday>) -> Result<()> {
     let (first, last) = word.split_once(['-', '–']).unwrap_or((word, word));
     let (first, last): (Weekday, Weekday) = (first.parse()?, last.parse()?);
@@ -382,17 +382,17 @@ fn span(word: &str, days: &mut Vec<Weekday>) -> Result<()> {
     Ok(())
 }
 
-/// The ranges of a list such as `10:00-12:00, 13:00-15:00`.
+/// Parses a list of ranges such as `10:00-12:00, 13:00-15:00`.
 pub(super) fn openings(text: &str) -> Result<Vec<Opening>> {
     let openings: Vec<Opening> =
         text.split([' ', ',', '\t']).filter(|word| !word.is_empty()).map(str::parse).collect::<Result<_>>()?;
     match openings.is_empty() {
-        true => Err(Error::config("open", "has no range of times; a day without any belongs to closed")),
+        true => Err(Error::config("open", "has no range of times: to close a day, use closed")),
         false => Ok(openings),
     }
 }
 
-/// The first two of one day's ranges that overlap. Sorts them; those that touch become one.
+/// Sorts a day's ranges and merges those that touch. Returns the first two that overlap as an error.
 pub(super) fn settle(openings: &mut Vec<Opening>) -> Result<(), (Opening, Opening)> {
     openings.sort_unstable();
     let mut settled: Vec<Opening> = Vec::with_capacity(openings.len());
@@ -412,7 +412,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn days_are_those_of_the_calendar() {
+    fn dates_follow_the_calendar() {
         for (text, weekday) in [
             ("1970-01-01", Weekday::Thursday),
             ("1969-12-31", Weekday::Wednesday),
@@ -430,7 +430,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_of_a_week_is_read_as_people_write_it() {
+    fn week_lines_are_parsed_leniently() {
         use Weekday::{Friday, Monday, Saturday, Sunday, Thursday, Tuesday};
         for (text, days, ranges) in [
             ("Mon-Tue 09:00-17:00", vec![Monday, Tuesday], "09:00-17:00"),
@@ -447,7 +447,7 @@ mod tests {
     }
 
     #[test]
-    fn ranges_that_touch_are_one_and_ranges_that_overlap_are_none() {
+    fn touching_ranges_merge_and_overlapping_ranges_fail() {
         let mut touching = openings("12:00-17:00, 09:00-12:00").unwrap();
         settle(&mut touching).unwrap();
         assert_eq!(touching, openings("09:00-17:00").unwrap());

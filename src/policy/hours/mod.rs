@@ -1,12 +1,10 @@
-//! Opening hours: when somebody is there to answer.
+//! Opening hours of an office.
 //!
-//! A council says of its accounts that they are "monitored Monday to Friday between 9am and 5pm; messages outside of
-//! these hours will be picked up, but may not be responded to instantly". This module knows when that is: by the clock
-//! on the wall with its summer time, without the bank holidays of the council's part of the country, without the days
-//! on which this office is closed, and with those on which it opens all the same.
+//! A council's accounts are "monitored Monday to Friday between 9am and 5pm; messages outside of these hours will be
+//! picked up, but may not be responded to instantly". This module computes these hours: in local time with summer time,
+//! with the bank holidays of the division, and with the office's own closures and extra openings.
 //!
-//! It never guesses. Bank holidays are known for some years only, and a question about a later day is an error that
-//! says so.
+//! It never guesses: bank holidays are known for some years only, and a query about a later day is an error.
 //!
 //! ```
 //! use civic_messaging::Settings;
@@ -21,7 +19,7 @@
 //! "#)?;
 //! let hours = Hours::new(&settings.read::<hours::Config>()?)?;
 //!
-//! let friday_evening = "2026-05-22T16:30:00Z".parse()?; // 17:30 by the clock on the wall
+//! let friday_evening = "2026-05-22T16:30:00Z".parse()?; // 17:30 local time
 //! assert!(!hours.is_open(friday_evening)?);
 //! let saturday: civic_messaging::Timestamp = "2026-05-23T09:00:00Z".parse()?;
 //! assert_eq!(hours.next_opening(friday_evening)?, saturday);
@@ -48,39 +46,38 @@ pub use self::zone::Zone;
 use crate::model::clock::Timestamp;
 use crate::model::error::{Error, Result};
 
-/// A time without an opening: from the moment of closing until the moment of opening again.
+/// A closed period, from one opening's end to the next one's start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Period {
-    /// When the office closed.
+    /// The time at which the office closed.
     pub from: Timestamp,
-    /// When it opens again.
+    /// The time of the next opening.
     pub until: Timestamp,
 }
 
-/// When an office is open.
+/// Opening hours, with bank holidays, closures and extra openings.
 ///
-/// A moment is open when the clock on the wall shows a time of that day's ranges. So a range from 01:00 to 01:30 on a
-/// Sunday comes twice where the clocks go back, and not at all where they go forward. Times of work are measured as
-/// they pass, and not by the clock: from 00:00 to 03:00 of these Sundays are four hours, and two.
+/// The office is open while the local time is within one of the day's ranges. A range from 01:00 to 01:30 on a Sunday
+/// thus occurs twice when the clocks go back, and not at all when they go forward. Working time is elapsed time: 00:00 to
+/// 03:00 of these Sundays is four hours and two.
 ///
 /// # Errors
-/// Every question has an [`ErrorKind::Config`](crate::ErrorKind::Config) in place of an answer that would need a day
-/// whose bank holidays, or whose summer time (before 1996, from 2100 on), are not known. See
-/// [`known_until`](Self::known_until).
+/// Every method returns [`ErrorKind::Config`](crate::ErrorKind::Config) if the answer depends on a day whose bank
+/// holidays, or whose summer time (before 1996, from 2100 on), are not known. See [`known_until`](Self::known_until).
 #[derive(Clone, Debug)]
 pub struct Hours {
     zone: Zone,
     week: [Vec<Opening>; 7],
-    /// The days that are not as the week says.
+    /// The days that differ from the week.
     special: BTreeMap<Date, Special>,
     known: Option<Known>,
 }
 
-/// A day that is not as the week says.
+/// A day that differs from the week.
 #[derive(Clone, Debug)]
 struct Special {
     openings: Vec<Opening>,
-    /// Why it is closed.
+    /// The reason of a closure.
     reason: Option<String>,
 }
 
@@ -94,12 +91,12 @@ struct Known {
 }
 
 impl Hours {
-    /// Opening hours, with the bank holidays that this crate carries.
+    /// Creates opening hours with the bank holidays bundled with this crate.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`](crate::ErrorKind::Config), with the field and its rule: ranges that overlap, are empty or
-    /// end before they begin; a day or a time that is none; a date that is closed twice, has extra times twice, or both
-    /// of these; a reason that is empty; a week without any opening.
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config), with the field and its rule: ranges that overlap, are empty or end
+    /// before they begin; an invalid day or time; a date with two closures, two extra openings, or both; an empty reason;
+    /// a week without openings.
     pub fn new(config: &Config) -> Result<Self> {
         match config.bank_holidays {
             Some(division) => Self::build(config, Some((division, &BankHolidays::bundled()?))),
@@ -107,13 +104,13 @@ impl Hours {
         }
     }
 
-    /// Opening hours, with bank holidays from a newer list than this crate's.
+    /// Creates opening hours with bank holidays from another list.
     ///
     /// # Errors
-    /// Those of [`new`](Self::new), and one for `bank_holidays` when the configuration names no division.
+    /// As [`new`](Self::new), and for `bank_holidays` if the configuration has no division.
     pub fn bank_holidays(config: &Config, holidays: &BankHolidays) -> Result<Self> {
         let division = config.bank_holidays.ok_or_else(|| {
-            Error::config("bank_holidays", "is missing: say england_and_wales, scotland or northern_ireland")
+            Error::config("bank_holidays", "is missing: set england_and_wales, scotland or northern_ireland")
         })?;
         Self::build(config, Some((division, holidays)))
     }
@@ -146,7 +143,7 @@ impl Hours {
         Ok(Self { zone: config.zone, week, special, known })
     }
 
-    /// Whether somebody is there at this moment.
+    /// Returns `true` if the office is open at this time.
     ///
     /// # Errors
     /// See [`Hours`].
@@ -156,7 +153,7 @@ impl Hours {
         Ok(self.openings(date)?.iter().any(open))
     }
 
-    /// The first moment, from this one on, at which somebody is there: this one itself when it is open.
+    /// Returns the first time from `from` on at which the office is open: `from` itself if it is open then.
     ///
     /// ```
     /// use civic_messaging::policy::hours::{Config, Hours};
@@ -181,10 +178,10 @@ impl Hours {
         }
     }
 
-    /// When the opening ends to which this moment belongs; none when it belongs to none.
+    /// Returns the end of the opening at this time, `None` if the office is closed.
     ///
     /// # Errors
-    /// See [`Hours`]: also when it is always open, and does not close in any year that is known.
+    /// See [`Hours`]; also if the office never closes in the known years.
     pub fn closes_at(&self, at: Timestamp) -> Result<Option<Timestamp>> {
         let mut date = self.zone.local(at)?.0;
         let mut end = None;
@@ -198,14 +195,14 @@ impl Hours {
             }
             date = date.plus_days(1);
             match end {
-                // It may go on at midnight.
+                // The opening may continue at midnight.
                 Some(end) if self.zone.local(end)? == (date, 0) => {}
                 end => return Ok(end),
             }
         }
     }
 
-    /// How long somebody was there between two moments, in the time that passed; none when `to` is not after `from`.
+    /// Returns the working time between two times, 0 if `to` is not after `from`.
     ///
     /// ```
     /// use std::time::Duration;
@@ -235,12 +232,12 @@ impl Hours {
         Ok(worked)
     }
 
-    /// The time without an opening to which this moment belongs; none when somebody is there.
+    /// Returns the closed period at this time, `None` if the office is open.
     ///
-    /// It is the same for each moment of it, and so it can tell what was done in it already.
+    /// All times of one closed period return the same value, which can serve as a key.
     ///
     /// # Errors
-    /// See [`Hours`]: both of its ends have to be known.
+    /// See [`Hours`]: both ends of the period have to be known.
     pub fn closed_period(&self, at: Timestamp) -> Result<Option<Period>> {
         let until = self.next_opening(at)?;
         if until == at {
@@ -256,8 +253,7 @@ impl Hours {
         }
     }
 
-    /// Why the whole of this day is closed, where that is not for the week alone: the bank holiday's name, or the
-    /// reason that the office gave.
+    /// Returns the name of the bank holiday or the reason of the closure, `None` for a day that follows the week.
     ///
     /// # Errors
     /// See [`Hours`].
@@ -266,13 +262,13 @@ impl Hours {
         Ok(self.special.get(&date).and_then(|special| special.reason.as_deref()))
     }
 
-    /// The last day whose bank holidays are known; none if none are kept. Look at it once a month: after that day every
-    /// question is an error, and some time before it [`next_opening`](Self::next_opening) may be one.
+    /// Returns the last day whose bank holidays are known, `None` without bank holidays. Check it once a month: after that
+    /// day every query is an error, and [`next_opening`](Self::next_opening) may fail some time before it.
     pub fn known_until(&self) -> Option<Date> {
         self.known.as_ref().map(|known| known.last)
     }
 
-    /// The day and the time that a clock on the wall shows.
+    /// Returns the local date and time.
     ///
     /// # Errors
     /// See [`Hours`].
@@ -281,7 +277,7 @@ impl Hours {
         Ok((date, Time::from_millis(millis)))
     }
 
-    /// The ranges of a day, in order; none of them touches another.
+    /// Returns the ranges of a day, sorted and disjoint.
     fn openings(&self, date: Date) -> Result<&[Opening]> {
         if let Some(special) = self.special.get(&date) {
             return Ok(&special.openings);
@@ -294,16 +290,16 @@ impl Hours {
         }
     }
 
-    /// The moments of a day from which and until which somebody is there, in order.
+    /// Returns the starts and ends of a day's openings, sorted.
     fn moments(&self, date: Date) -> Result<Vec<(Timestamp, Timestamp)>> {
         let mut moments = Vec::new();
         let openings = self.openings(date)?;
-        // A day without openings still has to be one whose clocks are known: the search for one goes no further.
+        // Fail on a day outside of the known years even without openings: a search must end.
         self.zone.moments(date, 0, 0).map(drop)?;
         for opening in openings {
             moments.extend(self.zone.moments(date, opening.from().millis(), opening.until().millis())?);
         }
-        // Where the clocks go back, a part of an earlier range comes after a part of a later one.
+        // When the clocks go back, part of an earlier range follows part of a later one.
         moments.sort_unstable();
         moments.dedup_by(|next, last| {
             let touches = last.1 == next.0;
@@ -348,7 +344,7 @@ mod tests {
     }
 
     #[test]
-    fn a_closure_closes_and_an_extra_opening_opens_even_a_bank_holiday() {
+    fn closures_and_extra_openings_override_the_week() {
         let config = office()
             .bank_holidays(Division::EnglandAndWales)
             .closed(date("2026-12-24"), "Christmas Eve")
@@ -357,7 +353,7 @@ mod tests {
         assert!(!hours.is_open(at("2026-12-24T10:00:00Z")).unwrap());
         assert_eq!(hours.closed_for(date("2026-12-24")).unwrap(), Some("Christmas Eve"));
         assert_eq!(hours.closed_for(date("2026-12-25")).unwrap(), Some("Christmas Day"));
-        // 28 December 2026 stands in for Boxing Day.
+        // 28 December 2026 is the substitute day for Boxing Day.
         assert!(!hours.is_open(at("2026-12-28T09:59:59Z")).unwrap());
         assert!(hours.is_open(at("2026-12-28T10:00:00Z")).unwrap());
         assert_eq!(hours.closed_for(date("2026-12-28")).unwrap(), None);
@@ -380,41 +376,41 @@ mod tests {
     }
 
     #[test]
-    fn the_data_ends_with_an_error_and_not_with_a_guess() {
+    fn days_beyond_the_data_are_an_error() {
         let hours = Hours::new(&office().bank_holidays(Division::Scotland)).unwrap();
         assert_eq!(hours.known_until(), Some(date("2028-12-31")));
         assert!(hours.is_open(at("2028-12-29T16:59:59.999Z")).unwrap());
         assert_eq!(hours.closes_at(at("2028-12-29T10:00:00Z")).unwrap(), Some(at("2028-12-29T17:00:00Z")));
         assert!(!hours.is_open(at("2028-12-31T23:59:59.999Z")).unwrap());
-        // The first opening of 2029 may be a bank holiday or not: the question is about 2029.
-        let asked = [
+        // The first opening of 2029 depends on the bank holidays of 2029.
+        let errors = [
             hours.is_open(at("2029-01-01T00:00:00Z")).unwrap_err(),
             hours.next_opening(at("2028-12-29T17:00:00Z")).unwrap_err(),
             hours.closed_period(at("2028-12-30T10:00:00Z")).unwrap_err(),
             hours.working_time(at("2028-12-01T00:00:00Z"), at("2029-01-01T00:00:00.001Z")).unwrap_err(),
             hours.closed_for(date("2029-01-02")).unwrap_err(),
         ];
-        for error in asked {
+        for error in errors {
             assert_eq!((error.kind(), error.field()), (ErrorKind::Config, Some("bank_holidays")));
             let text = error.to_string();
             assert!(text.contains("2012 to 2028 only") && text.contains("load a newer list"), "{text}");
         }
         assert!(hours.is_open(at("2011-12-31T12:00:00Z")).unwrap_err().to_string().contains("earlier years"));
         hours.working_time(at("2028-12-01T00:00:00Z"), at("2029-01-01T00:00:00Z")).unwrap();
-        // Without bank holidays nothing is to be known of them.
+        // Without bank holidays no list is needed.
         let any_day = Hours::new(&office()).unwrap();
         assert_eq!(any_day.next_opening(at("2050-01-01T12:00:00Z")).unwrap(), at("2050-01-03T09:00:00Z"));
         assert_eq!(any_day.known_until(), None);
     }
 
     #[test]
-    fn a_day_that_the_office_settled_itself_needs_no_list() {
+    fn extra_opening_needs_no_bank_holiday_list() {
         let config = office().bank_holidays(Division::Scotland).extra(date("2029-01-02"), "09:00-17:00");
         assert!(Hours::new(&config).unwrap().is_open(at("2029-01-02T12:00:00Z")).unwrap());
     }
 
     #[test]
-    fn a_newer_list_carries_further() {
+    fn newer_list_extends_the_known_years() {
         let newer = include_str!("bank_holidays.json").replace("2028", "2034").replace("2027", "2033");
         let newer = serde_json::from_str::<serde_json::Value>(&newer).and_then(|mut list| {
             for division in ["england-and-wales", "scotland", "northern-ireland"] {
@@ -432,11 +428,11 @@ mod tests {
     }
 
     #[test]
-    fn what_is_written_wrong_is_named() {
+    fn invalid_config_names_its_field() {
         let table: &[(Config, &str, &str)] = &[
             (Config::default(), "week", "no line"),
             (Config::new("Mon-Fri"), "week[0]", "no range"),
-            (Config::new("Mon-Fry 09:00-17:00"), "week[0]", "none of Mon, Tue"),
+            (Config::new("Mon-Fry 09:00-17:00"), "week[0]", "unknown day: use Mon, Tue"),
             (Config::new("Mon 09:00-17:00 Tue 09:00-12:00"), "week[0]", "after a time"),
             (office().week("Sat 9am-5pm"), "week[1]", "hours and minutes"),
             (office().week("Sat 10:00-25:00"), "week[1]", "from 00:00 to 24:00"),
@@ -476,7 +472,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_file_gets_wrong_is_named() {
+    fn invalid_file_names_its_field() {
         for (field, rest, words) in [
             ("zone", r#""zone":"Europe/Paris""#, "Europe/London"),
             ("bank_holidays", r#""bank_holidays":"mercia""#, "england_and_wales"),
@@ -494,7 +490,7 @@ mod tests {
     }
 
     #[test]
-    fn a_configuration_survives_a_store() {
+    fn config_round_trips_through_serde() {
         let config = office().bank_holidays(Division::NorthernIreland).closed(date("2026-07-14"), "Local");
         let json = serde_json::to_string(&config).unwrap();
         assert_eq!(serde_json::from_str::<Config>(&json).unwrap(), config);

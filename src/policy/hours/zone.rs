@@ -1,4 +1,4 @@
-//! The clock on a wall in the United Kingdom: Greenwich time, and an hour more in summer.
+//! Local time in the United Kingdom: GMT, and BST in summer.
 
 use std::sync::LazyLock;
 
@@ -8,7 +8,7 @@ use super::day::Date;
 use crate::model::clock::Timestamp;
 use crate::model::error::{Error, Result};
 
-/// The place whose clocks an office goes by.
+/// The time zone of an office.
 #[non_exhaustive]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Zone {
@@ -18,7 +18,7 @@ pub enum Zone {
     London,
 }
 
-/// A time between two changes of the clocks; all in milliseconds.
+/// A time between two clock changes; all in milliseconds.
 #[derive(Debug)]
 struct Season {
     from: i64,
@@ -26,10 +26,10 @@ struct Season {
     ahead: i64,
 }
 
-/// The rule that has held since 1996: summer time from the last Sunday of March to that of October, both at 01:00 UTC.
+/// The rule since 1996: summer time from the last Sunday of March to that of October, both at 01:00 UTC.
 const RULE: &str = "GMT0BST,M3.5.0/1,M10.5.0";
 
-/// 1996-01-01 and 2100-01-01. Before, summer ended by other rules; after, nobody knows whether there will be one.
+/// 1996-01-01 and 2100-01-01. Earlier years had other rules; later ones are not known.
 const YEARS: (i64, i64) = (820_454_400_000, 4_102_444_800_000);
 
 const DAY: i64 = 86_400_000;
@@ -53,7 +53,7 @@ fn seasons() -> Result<Vec<Season>, jiff::Error> {
 }
 
 impl Zone {
-    /// The day, and the milliseconds since midnight, that a clock on the wall shows.
+    /// Returns the local date, and the local time in milliseconds since midnight.
     pub(super) fn local(self, at: Timestamp) -> Result<(Date, i64)> {
         let millis = at.as_millis();
         let seasons = self.seasons();
@@ -64,8 +64,8 @@ impl Zone {
         Ok((Date::from_days(day), local.rem_euclid(DAY)))
     }
 
-    /// When a clock on the wall shows a time of this day from one to another, both in milliseconds since midnight: once
-    /// as a rule, twice or in two pieces where the clocks go back, and shorter or never where they go forward.
+    /// Returns the times at which the local time is in a range of this day, in milliseconds since midnight: usually one,
+    /// two pieces when the clocks go back, a shorter one or none when they go forward.
     pub(super) fn moments(self, date: Date, from: i64, until: i64) -> Result<impl Iterator<Item = (i64, i64)>> {
         let midnight = i64::from(date.days()) * DAY;
         if midnight < YEARS.0 || midnight >= YEARS.1 {
@@ -73,7 +73,7 @@ impl Zone {
         }
         let (from, until) = (midnight + from, midnight + until);
         let seasons = self.seasons();
-        // No clock is a day ahead.
+        // No offset exceeds a day.
         let first = seasons.partition_point(|season| season.until <= from - DAY);
         let near = seasons.iter().skip(first).take_while(move |season| season.from < until);
         let pieces =
@@ -102,8 +102,8 @@ mod tests {
     }
 
     #[test]
-    fn clocks_change_at_one_in_the_morning_of_greenwich_on_the_last_sunday() {
-        // The dates that GOV.UK gives.
+    fn clocks_change_at_0100_utc_on_the_last_sunday() {
+        // The dates published by GOV.UK.
         for (spring, autumn) in [
             ("2024-03-31", "2024-10-27"),
             ("2025-03-30", "2025-10-26"),
@@ -119,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn years_whose_rule_is_not_known_are_an_error() {
+    fn years_without_a_known_rule_are_an_error() {
         for at in ["1995-12-31T23:59:59.999Z", "2100-01-01T00:00:00Z"] {
             assert_eq!(Zone::London.local(at.parse().unwrap()).unwrap_err().field(), Some("zone"));
         }

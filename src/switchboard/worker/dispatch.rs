@@ -330,7 +330,7 @@ impl Dispatch {
             }
             let place = match lock(limit).book(&decided.message.to, now, now) {
                 Ok(place) => place,
-                Err(late) if late.of_pair => {
+                Err(late) if late.per_recipient => {
                     let until = inner.clock.now().plus(late.at.saturating_sub(now));
                     self.put_off(*decided, until);
                     continue;
@@ -343,7 +343,7 @@ impl Dispatch {
             };
             let turn = lock(account_state).turn(decided.claimed.hold.id, now);
             if let Turn::Wait(wait) = turn {
-                lock(limit).give_back(&decided.message.to, place);
+                lock(limit).release(&decided.message.to, place);
                 self.paused_lanes.insert(decided.claimed.lane.clone(), now + wait.max(PAUSE_MIN));
                 self.unclaim(decided.claimed.hold, &decided.claimed.lane, decided.claimed.class);
                 continue;
@@ -389,7 +389,7 @@ impl Dispatch {
         self.deciding.spawn(async move {
             let off = PutOff { until, why: LIMITED, planned: false };
             if log_failure("put_off", board.0.store.0.put_off(hold, off).await) == Some(true) {
-                telemetry::switchboard::put_off(&line, hold.id.0, LIMITED);
+                telemetry::switchboard::postponed(&line, hold.id.0, LIMITED);
             }
             Step::Released { lane, class }
         });

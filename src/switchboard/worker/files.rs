@@ -86,7 +86,7 @@ impl Switchboard {
             && let Fetched::Held(stored) = &fetched
         {
             let now = inner.clock.now();
-            telemetry::file_held(claimed.line.as_deref().unwrap_or_default(), now.since(claimed.taken_in));
+            telemetry::file_fetched(claimed.line.as_deref().unwrap_or_default(), now.since(claimed.taken_in));
             // The same file may have been removed after it was stored and before this was recorded: it is fetched
             // again.
             if media.open(&stored.sha256).await.is_err_and(|error| error.kind() == ErrorKind::NotFound) {

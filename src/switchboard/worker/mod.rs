@@ -72,7 +72,7 @@ impl Switchboard {
         let _working = inner.store.0.lock().await?;
         let _running = Running::new(&inner.running);
         inner.stopped.store(false, Ordering::Release);
-        telemetry::switchboard::left_behind(inner.store.0.recover(inner.clock.now(), true).await?.unknown);
+        telemetry::switchboard::interrupted(inner.store.0.recover(inner.clock.now(), true).await?.unknown);
         inner.store.0.note(inner.lines.values().cloned().collect(), inner.clock.now()).await?;
         let ((stop_fetching, stopped), mut fetching) = (oneshot::channel(), JoinSet::new());
         fetching.spawn(self.clone().fetch(stopped));

@@ -80,7 +80,7 @@ impl Switchboard {
         let (now, latest) = (inner.clock.now(), inner.latest.load(Ordering::Acquire));
         let set_back_by = log_failure("clock", store.clock_went_back(now, Timestamp::from_millis(latest)).await);
         let Some(Some(by)) = set_back_by else { return };
-        telemetry::clock_went_back(by);
+        telemetry::clock_moved_backwards(by);
         let leases = Leases {
             message: inner.lease,
             event: inbox::LEASE,
@@ -113,7 +113,7 @@ impl Switchboard {
         let lines = self.0.lines.keys().cloned().collect();
         log_failure("attend", self.0.store.0.attend(lines, self.0.clock.now()).await);
         if let Some(recovered) = log_failure("recover", self.0.store.0.recover(self.0.clock.now(), false).await) {
-            telemetry::left_behind(recovered.unknown);
+            telemetry::interrupted(recovered.unknown);
         }
         self.0.to_read.notify_all();
     }

@@ -15,7 +15,7 @@ use super::super::{Account, Line, Switchboard, account, account_id, lock};
 use super::{DAMAGED, caught, contained, log_failure};
 use crate::channel::Channel;
 use crate::layer::failover::Attempted;
-use crate::layer::rate_limit::{Limiter, Place};
+use crate::layer::rate_limit::{Limiter, Slot};
 use crate::model::address::Address;
 use crate::model::clock::Timestamp;
 use crate::model::error::{Error, ErrorKind, Result};
@@ -122,7 +122,7 @@ pub(super) struct Supplier {
 
 /// A token that was taken.
 pub(super) struct Sending {
-    pub(super) place: Place,
+    pub(super) place: Slot,
     /// The message is sent as the probe of a suspended account.
     pub(super) is_probe: bool,
 }
@@ -142,7 +142,7 @@ struct Token<'a> {
     limit: &'a Mutex<Limiter>,
     account_state: &'a Mutex<AccountState>,
     to: &'a Address,
-    place: Option<Place>,
+    place: Option<Slot>,
     is_probe: bool,
 }
 
@@ -150,7 +150,7 @@ impl Token<'_> {
     /// Spends the token: the message is sent.
     fn spend(&mut self) {
         if self.place.take().is_some() {
-            lock(self.limit).goes();
+            lock(self.limit).start();
         }
     }
 }
@@ -158,7 +158,7 @@ impl Token<'_> {
 impl Drop for Token<'_> {
     fn drop(&mut self) {
         if let Some(place) = self.place.take() {
-            lock(self.limit).give_back(self.to, place);
+            lock(self.limit).release(self.to, place);
         }
         if self.is_probe {
             lock(self.account_state).give_back();
@@ -356,7 +356,7 @@ impl Switchboard {
             return Err(Blocked::End(State::Parked, "no channel of the line can carry it"));
         }
         let mut attempted = Attempted::default();
-        (0..suppliers.len()).filter(|n| !next_suppliers.contains(*n)).for_each(|n| attempted.pass_over(n));
+        (0..suppliers.len()).filter(|n| !next_suppliers.contains(*n)).for_each(|n| attempted.exclude(n));
         let is_for_all = (0..suppliers.len()).all(|n| next_suppliers.contains(n));
         let choice = (claimed.line.clone(), medium);
         let mono = inner.clock.monotonic();
@@ -365,7 +365,7 @@ impl Switchboard {
             let account_state = suppliers.get(n).and_then(|channel| inner.account_states.get(&account(channel.info())));
             if let Some(wait) = account_state.and_then(|account_state| lock(account_state).wait(mono)) {
                 probe_in = Some(probe_in.map_or(wait, |other: Duration| other.min(wait)));
-                attempted.pass_over(n);
+                attempted.exclude(n);
             }
         }
         let of = inner.choices.get(&choice);
@@ -375,7 +375,7 @@ impl Switchboard {
             let (wait, why) = match probe_in {
                 Some(wait) => (wait, SUSPENDED),
                 // All suppliers have an open circuit breaker.
-                None => (of.and_then(|of| lock(of).rest_of(attempted, mono)).unwrap_or(TURN_MAX), CIRCUIT_OPEN),
+                None => (of.and_then(|of| lock(of).open_for(attempted, mono)).unwrap_or(TURN_MAX), CIRCUIT_OPEN),
             };
             // Other messages of the lane may have another supplier.
             return Err(if is_for_all { Blocked::LanePaused(wait) } else { self.put_off(wait, why) });
@@ -498,7 +498,7 @@ impl Switchboard {
             }
             Blocked::PutOff(off) => {
                 if inner.store.0.put_off(hold, off).await? {
-                    telemetry::switchboard::put_off(&claimed.line, hold.id.0, off.why);
+                    telemetry::switchboard::postponed(&claimed.line, hold.id.0, off.why);
                 }
                 Ok(())
             }

@@ -1,4 +1,4 @@
-//! What a channel asks its gateway, besides sending.
+//! Checks of poll, look-up, indicators and health.
 
 use std::time::Duration;
 
@@ -7,12 +7,12 @@ use serde_json::Value;
 use crate::model::error::Outcome;
 use crate::model::event::Event;
 use crate::model::lookup::LookupOutcome;
-use crate::testing::run::{Came, Checked, OWN, Run, applies, ensure};
+use crate::testing::run::{CallResult, CheckResult, OWN, Run, applies, ensure};
 use crate::testing::step::Step;
 use crate::testing::subject::{Call, Exchange};
 
-async fn play(run: &Run<'_>, call: &str, declared: bool) -> Checked {
-    applies(declared, "it is not declared")?;
+async fn play(run: &Run<'_>, call: &str, declared: bool) -> CheckResult {
+    applies(declared, "not declared")?;
     for (nth, exchange) in run.subject.exchanges().iter().enumerate() {
         if exchange.call.name() == call {
             run.play(nth, exchange).await?;
@@ -21,15 +21,15 @@ async fn play(run: &Run<'_>, call: &str, declared: bool) -> Checked {
     Ok(())
 }
 
-/// Each recorded poll makes its requests, and brings its events.
-pub(super) async fn a_poll_brings_what_was_recorded(run: &Run<'_>) -> Checked {
+/// Each recorded poll makes its requests and returns its events.
+pub(super) async fn a_poll_brings_what_was_recorded(run: &Run<'_>) -> CheckResult {
     play(run, "poll", run.info.capability.poll).await
 }
 
-/// What comes by webhook and by poll is one event: with the same id, and the same but for what the gateway wrote.
-pub(super) async fn a_poll_and_a_webhook_bring_one_event(run: &Run<'_>) -> Checked {
+/// An event received by webhook and by poll is the same, except for its raw bytes.
+pub(super) async fn a_poll_and_a_webhook_bring_one_event(run: &Run<'_>) -> CheckResult {
     let can = &run.info.capability;
-    applies(can.poll && can.receive, "it does not do both")?;
+    applies(can.poll && can.receive, "it does not both poll and receive")?;
     let mut polled = Vec::new();
     for exchange in run.subject.exchanges().iter().filter(|exchange| matches!(exchange.call, Call::Poll(_))) {
         polled.extend(events(run, exchange).await?);
@@ -43,28 +43,31 @@ pub(super) async fn a_poll_and_a_webhook_bring_one_event(run: &Run<'_>) -> Check
                 let n = nth + 1;
                 let (polled, received) = (other.envelope().at, event.envelope().at);
                 let apart = polled.since(received).max(received.since(polled));
-                ensure!(apart <= APART, "an event of webhook {n} is {apart:?} earlier or later when it is polled");
+                ensure!(
+                    apart <= APART,
+                    "webhook {n}: expected the same time of the polled event, got one {apart:?} apart"
+                );
                 if let Some(field) = differs(&bare(&event), &bare(other), "") {
-                    ensure!(false, "an event of webhook {n} is another one when it is polled: {field}");
+                    ensure!(false, "webhook {n}: expected the same event by poll, got another {field}");
                 }
             }
         }
     }
-    ensure!(both > 0, "no event is recorded both ways: record one that a poll and a webhook bring");
+    ensure!(both > 0, "expected an event recorded by poll and by webhook, got none: record one");
     Ok(())
 }
 
-async fn events(run: &Run<'_>, exchange: &Exchange) -> Checked<Vec<Event>> {
-    match run.replay(exchange, |_, step| step).await?.came {
-        Came::Page(page) => Ok(page.events),
+async fn events(run: &Run<'_>, exchange: &Exchange) -> CheckResult<Vec<Event>> {
+    match run.replay(exchange, |_, step| step).await?.result {
+        CallResult::Page(page) => Ok(page.events),
         _ => Ok(Vec::new()),
     }
 }
 
-/// How far the times may be apart that a gateway tells of one event.
+/// The maximum difference of an event's time between poll and webhook.
 const APART: Duration = Duration::from_secs(60);
 
-/// Where two events say different things. What only one of them says, such as a price that comes later, is no difference.
+/// Returns the first field that differs. A field that only one event has, such as a later price, is ignored.
 fn differs(one: &Value, other: &Value, at: &str) -> Option<String> {
     match (one, other) {
         (Value::Null, _) | (_, Value::Null) => None,
@@ -75,7 +78,7 @@ fn differs(one: &Value, other: &Value, at: &str) -> Option<String> {
     }
 }
 
-/// An event without the gateway's own bytes, which differ by the way it came, and without its time.
+/// Returns an event without its raw bytes and time.
 fn bare(event: &Event) -> Value {
     let mut value = serde_json::to_value(event).unwrap_or_default();
     for event in value.as_object_mut().into_iter().flat_map(|object| object.values_mut()) {
@@ -87,17 +90,17 @@ fn bare(event: &Event) -> Value {
     value
 }
 
-/// Each recorded look-up says whether the gateway has the message, and what the absence of it proves.
-pub(super) async fn a_look_up_says_what_was_recorded(run: &Run<'_>) -> Checked {
+/// Each recorded look-up returns its outcome.
+pub(super) async fn a_look_up_says_what_was_recorded(run: &Run<'_>) -> CheckResult {
     play(run, "look_up", run.info.capability.look_up).await
 }
 
-/// A look-up that the gateway does not answer proves nothing about the message.
-pub(super) async fn a_look_up_that_fails_proves_nothing(run: &Run<'_>) -> Checked {
-    applies(run.info.capability.look_up, "it is not declared")?;
-    applies(!run.subject.in_memory(), "it reaches no gateway")?;
+/// A look-up without a readable response is inconclusive.
+pub(super) async fn a_look_up_that_fails_proves_nothing(run: &Run<'_>) -> CheckResult {
+    applies(run.info.capability.look_up, "not declared")?;
+    applies(!run.subject.in_memory(), "in memory: it calls no gateway")?;
     for exchange in run.subject.exchanges().iter().filter(|exchange| matches!(exchange.call, Call::LookUp(_))) {
-        // One that asks nothing has nothing to misread.
+        // Without a request there is no response to misread.
         if exchange.steps.is_empty() {
             continue;
         }
@@ -107,19 +110,22 @@ pub(super) async fn a_look_up_that_fails_proves_nothing(run: &Run<'_>) -> Checke
             Step::any().answers(200, "<html>Please log in</html>"),
             Step::any().answers(200, ""),
         ] {
-            match run.replay(exchange, |_, _| step.clone()).await?.came {
-                Came::LookupOutcome(LookupOutcome::Inconclusive) => {}
-                Came::Failed(error) => {
+            match run.replay(exchange, |_, _| step.clone()).await?.result {
+                CallResult::LookupOutcome(LookupOutcome::Inconclusive) => {}
+                CallResult::Failed(error) => {
                     let outcome = error.outcome();
-                    ensure!(outcome == Outcome::NotSent, "a look-up that fails says of itself that it is {outcome:?}");
+                    ensure!(
+                        outcome == Outcome::NotSent,
+                        "failed look-up: expected the outcome NotSent, got {outcome:?}"
+                    );
                 }
                 came => {
-                    let what = if matches!(came, Came::LookupOutcome(LookupOutcome::Found(_))) {
+                    let what = if matches!(came, CallResult::LookupOutcome(LookupOutcome::Found(_))) {
                         "found"
                     } else {
                         "not found"
                     };
-                    ensure!(false, "a look-up without a readable answer says that the message is {what}");
+                    ensure!(false, "look-up with an unreadable response: expected inconclusive, got {what}");
                 }
             }
         }
@@ -127,13 +133,13 @@ pub(super) async fn a_look_up_that_fails_proves_nothing(run: &Run<'_>) -> Checke
     Ok(())
 }
 
-/// Each recorded signal makes its request.
-pub(super) async fn a_signal_is_shown_as_it_was_recorded(run: &Run<'_>) -> Checked {
+/// Each recorded indicator makes its request.
+pub(super) async fn a_signal_is_shown_as_it_was_recorded(run: &Run<'_>) -> CheckResult {
     let can = &run.info.capability;
     play(run, "signal", can.read || can.typing).await
 }
 
-/// Each recorded health makes its requests, and is told so.
-pub(super) async fn health_is_told_as_it_was_recorded(run: &Run<'_>) -> Checked {
+/// Each recorded health check makes its requests and returns its result.
+pub(super) async fn health_is_told_as_it_was_recorded(run: &Run<'_>) -> CheckResult {
     play(run, "health", run.info.capability.health).await
 }

@@ -1,4 +1,4 @@
-//! What an adapter says of itself is so.
+//! Checks of the declared capabilities.
 
 use crate::channel::{Channel, Indicator};
 use crate::media::MediaStream;
@@ -12,11 +12,11 @@ use crate::model::message::{
 };
 use crate::testing::fake_gateway::FakeGateway;
 use crate::testing::leaks::Needles;
-use crate::testing::run::{Checked, OWN, Pace, Run, Stop, ensure};
-use crate::testing::subject::{Call, Expectation, What};
+use crate::testing::run::{CheckError, CheckResult, OWN, Pace, Run, ensure};
+use crate::testing::subject::{Call, EventKind, Expectation};
 
-/// Everything that is declared is recorded: what nobody has seen work is not to be relied on.
-pub(super) async fn what_is_declared_is_recorded(run: &Run<'_>) -> Checked {
+/// Every declared capability has a recording.
+pub(super) async fn what_is_declared_is_recorded(run: &Run<'_>) -> CheckResult {
     let can = &run.info.capability;
     let (exchanges, webhooks) = (run.subject.exchanges(), run.subject.webhooks());
     let sent: Vec<Message> = exchanges.iter().filter_map(|exchange| exchange.accepted().cloned()).collect();
@@ -26,10 +26,12 @@ pub(super) async fn what_is_declared_is_recorded(run: &Run<'_>) -> Checked {
     let signals = |which: Indicator| {
         exchanges.iter().any(|exchange| matches!(&exchange.call, Call::Indicator(_, signal) if *signal == which))
     };
-    let told = |holds: fn(What) -> bool| webhooks.iter().flat_map(|w| w.told()).any(|told| holds(told.what));
-    let keys = webhooks.iter().flat_map(|webhook| webhook.told()).any(|told| told.key.is_some());
-    let writers = webhooks.iter().flat_map(|webhook| webhook.told()).any(|told| told.from.is_some());
-    let inbound = told(|what| what == What::Inbound);
+    let expects = |holds: fn(EventKind) -> bool| {
+        webhooks.iter().flat_map(|w| w.expected_events()).any(|expected| holds(expected.kind))
+    };
+    let keys = webhooks.iter().flat_map(|webhook| webhook.expected_events()).any(|expected| expected.key.is_some());
+    let writers = webhooks.iter().flat_map(|webhook| webhook.expected_events()).any(|expected| expected.from.is_some());
+    let inbound = expects(|kind| kind == EventKind::Inbound);
     let refuses_address = exchanges.iter().any(|exchange| {
         matches!(
             &exchange.result,
@@ -41,52 +43,48 @@ pub(super) async fn what_is_declared_is_recorded(run: &Run<'_>) -> Checked {
         .any(|exchange| matches!((&exchange.call, &exchange.result), (Call::Send(_), Expectation::Fails { .. })));
     let lists = can.choice.is_some_and(|limits| limits.rows > 0);
     let needed = [
-        (can.text.is_some(), content(|c| matches!(c, Content::Text(_))), "a text that is accepted"),
-        (can.media.is_some(), content(|c| matches!(c, Content::Media(_))), "a file that is accepted"),
-        (can.template.is_some(), content(|c| matches!(c, Content::Template(_))), "a template that is accepted"),
+        (can.text.is_some(), content(|c| matches!(c, Content::Text(_))), "an accepted text"),
+        (can.media.is_some(), content(|c| matches!(c, Content::Media(_))), "an accepted file"),
+        (can.template.is_some(), content(|c| matches!(c, Content::Template(_))), "an accepted template"),
         (
             can.choice.is_some(),
             content(|c| matches!(c, Content::Choice(choice) if choice.list_label.is_none())),
-            "buttons that are accepted",
+            "accepted buttons",
         ),
-        (
-            lists,
-            content(|c| matches!(c, Content::Choice(choice) if choice.list_label.is_some())),
-            "a list that is accepted",
-        ),
-        (can.link.is_some(), content(|c| matches!(c, Content::Link(_))), "a labelled link that is accepted"),
+        (lists, content(|c| matches!(c, Content::Choice(choice) if choice.list_label.is_some())), "an accepted list"),
+        (can.link.is_some(), content(|c| matches!(c, Content::Link(_))), "an accepted labelled link"),
         (
             can.ask_location,
             content(|c| matches!(c, Content::InfoRequest(ask) if ask.what == InfoField::Location)),
-            "an ask for a location that is accepted",
+            "an accepted request for a location",
         ),
         (
             can.ask_contact,
             content(|c| matches!(c, Content::InfoRequest(ask) if ask.what == InfoField::Contact)),
-            "an ask for a contact that is accepted",
+            "an accepted request for a contact",
         ),
-        (can.location, content(|c| matches!(c, Content::Location(_))), "a place that is accepted"),
-        (can.contacts, content(|c| matches!(c, Content::Contacts(_))), "a contact card that is accepted"),
-        (can.reaction, content(|c| matches!(c, Content::Reaction(_))), "a reaction that is accepted"),
-        (can.native, content(|c| matches!(c, Content::Native(_))), "native content that is accepted"),
-        (can.reply_to, sends(&|m| m.reply_to.is_some()), "a send that quotes"),
+        (can.location, content(|c| matches!(c, Content::Location(_))), "an accepted location"),
+        (can.contacts, content(|c| matches!(c, Content::Contacts(_))), "an accepted contact card"),
+        (can.reaction, content(|c| matches!(c, Content::Reaction(_))), "an accepted reaction"),
+        (can.native, content(|c| matches!(c, Content::Native(_))), "accepted native content"),
+        (can.reply_to, sends(&|m| m.reply_to.is_some()), "a send with reply_to"),
         (can.conversation, sends(&|m| matches!(m.to, Address::Conversation(_))), "a send to a conversation"),
-        (!sent.is_empty() && !run.subject.in_memory(), refuses, "a send that the gateway refuses"),
+        (!sent.is_empty() && !run.subject.in_memory(), refuses, "a send that the gateway rejects"),
         (can.poll, calls("poll"), "a poll"),
         (can.look_up, calls("look_up"), "a look-up"),
         (can.upload_media, calls("upload_media"), "an upload"),
         (can.fetch_media, calls("fetch_media"), "a fetch of a file"),
-        (can.read, signals(Indicator::Read), "the signal Read"),
-        (can.typing, signals(Indicator::Typing), "the signal Typing"),
-        (can.health, calls("health"), "the health"),
+        (can.read, signals(Indicator::Read), "the indicator Read"),
+        (can.typing, signals(Indicator::Typing), "the indicator Typing"),
+        (can.health, calls("health"), "a health check"),
         (
             can.receive,
-            told(|what| matches!(what, What::Inbound | What::Delivery)),
+            expects(|kind| matches!(kind, EventKind::Inbound | EventKind::Delivery)),
             "a webhook with a message or a delivery",
         ),
-        (can.receive, told(|what| what == What::Unrecognised), "a webhook with something that is not known"),
-        (can.receive && inbound, writers, "who wrote a message: `Told::from`"),
-        (can.receive && can.key, keys, "a webhook whose delivery carries a key back"),
+        (can.receive, expects(|kind| kind == EventKind::Unrecognised), "a webhook with an unrecognised event"),
+        (can.receive && inbound, writers, "the sender of a message: `ExpectedEvent::from`"),
+        (can.receive && can.key, keys, "a delivery with an idempotency key"),
         (
             run.info.address_rule.is_some() && !sent.is_empty(),
             refuses_address,
@@ -96,7 +94,7 @@ pub(super) async fn what_is_declared_is_recorded(run: &Run<'_>) -> Checked {
     ];
     let missing: Vec<_> = needed.iter().filter(|(declared, there, _)| *declared && !there).map(|row| row.2).collect();
     ensure!(missing.is_empty(), "the capability declares it, and it is not recorded: {}", missing.join("; "));
-    // What is recorded and not declared would be passed over by every check that is chosen by what is declared.
+    // A recording without its declaration would be skipped by every check that is chosen by what is declared.
     let extra = [
         (
             !webhooks.is_empty() && !can.receive,
@@ -109,7 +107,7 @@ pub(super) async fn what_is_declared_is_recorded(run: &Run<'_>) -> Checked {
         (calls("upload_media") && !can.upload_media, "an upload, but it does not declare `upload_media`"),
         (calls("fetch_media") && !can.fetch_media, "a fetch, but it does not declare `fetch_media`"),
         (calls("health") && !can.health, "the health, but it does not declare `health`"),
-        (calls("signal") && !(can.read || can.typing), "a signal, but it declares neither `read` nor `typing`"),
+        (calls("signal") && !(can.read || can.typing), "an indicator, but it declares neither `read` nor `typing`"),
     ];
     let extra: Vec<_> = extra.iter().filter(|(is, _)| *is).map(|row| row.1).collect();
     ensure!(extra.is_empty(), "it is recorded, and not declared: {}", extra.join("; "));
@@ -117,19 +115,19 @@ pub(super) async fn what_is_declared_is_recorded(run: &Run<'_>) -> Checked {
 }
 
 /// Whether the credentials are known that must not show: named by the subject, or the setup's own.
-async fn names_credentials(run: &Run<'_>) -> Checked<bool> {
+async fn names_credentials(run: &Run<'_>) -> CheckResult<bool> {
     let sends = run.accepted_sends();
     let (false, Some(send)) = (!run.subject.secrets().is_empty(), sends.first()) else { return Ok(true) };
-    let double = run.replay(send, |_, step| step.unconditional()).await?.double;
+    let gateway = run.replay(send, |_, step| step.unconditional()).await?.gateway;
     let mut needles = Needles::default();
     needles.add("a credential", OWN);
-    Ok(double.asked().iter().any(|asked| needles.found(&asked.head).is_some()))
+    Ok(gateway.asked().iter().any(|asked| needles.found(&asked.head).is_some()))
 }
 
-/// What is not declared is refused, as unsupported, and nothing of it reaches the gateway.
-pub(super) async fn what_is_not_declared_is_refused_before_the_network(run: &Run<'_>) -> Checked {
-    let double = FakeGateway::start().await;
-    let channel = run.connect(&double.base_url(), Pace::Patient)?;
+/// Undeclared calls are refused as unsupported, and none reaches the gateway.
+pub(super) async fn what_is_not_declared_is_refused_before_the_network(run: &Run<'_>) -> CheckResult {
+    let gateway = FakeGateway::start().await;
+    let channel = run.connect(&gateway.base_url(), Pace::Patient)?;
     let person = run
         .accepted_sends()
         .iter()
@@ -138,74 +136,74 @@ pub(super) async fn what_is_not_declared_is_refused_before_the_network(run: &Run
     if let Some(to) = &person {
         for (what, content) in undeclared(run)? {
             let sent = channel.send(&Message::new(to.clone(), content)).await;
-            refused(run, &double, what, sent)?;
+            refused(run, &gateway, what, sent)?;
         }
         let text = Content::from("This is a test of what is not declared.");
         if run.info.capability.text.is_some() && !run.info.capability.reply_to {
             let quoting = Message::new(to.clone(), text.clone()).reply_to("conformance-1");
-            refused(run, &double, "a quote", channel.send(&quoting).await)?;
+            refused(run, &gateway, "a reply_to", channel.send(&quoting).await)?;
         }
         let group = Address::conversation(run.info.medium.clone(), "conformance-1");
         if let (false, Ok(group)) = (run.info.capability.conversation, group) {
             let sent = channel.send(&Message::new(group, text)).await;
-            refused(run, &double, "a conversation of several people", sent)?;
+            refused(run, &gateway, "a conversation of several people", sent)?;
         }
     }
-    methods(run, &double, &*channel, person).await
+    methods(run, &gateway, &*channel, person).await
 }
 
-async fn methods(run: &Run<'_>, double: &FakeGateway, channel: &dyn Channel, person: Option<Address>) -> Checked {
+async fn methods(run: &Run<'_>, gateway: &FakeGateway, channel: &dyn Channel, person: Option<Address>) -> CheckResult {
     let can = &run.info.capability;
     if !can.poll {
-        refused(run, double, "a poll", channel.poll(None).await)?;
+        refused(run, gateway, "a poll", channel.poll(None).await)?;
     }
     if !can.health {
-        refused(run, double, "the health", channel.health().await)?;
+        refused(run, gateway, "a health check", channel.health().await)?;
     }
     let file = MediaRef::new(run.info.gateway, "conformance-1");
     if !can.fetch_media {
-        refused(run, double, "a fetch of a file", channel.fetch_media(&file).await)?;
+        refused(run, gateway, "a fetch of a file", channel.fetch_media(&file).await)?;
     }
     if !can.upload_media {
         let bytes = MediaStream::from_bytes("image/png", "conformance");
-        refused(run, double, "an upload", channel.upload_media(&Media::image(file), bytes).await)?;
+        refused(run, gateway, "an upload", channel.upload_media(&Media::image(file), bytes).await)?;
     }
     if !can.receive {
         let request = http::Request::post("/").body("{}").map_err(|_| "no request can be made".to_owned())?;
         let received = run.receive(channel, &request.into()).await?;
-        ensure!(received.is_err(), "a webhook is taken, which the capability does not declare");
+        ensure!(received.is_err(), "webhooks are not declared: expected an error, got success");
     }
     let Some(from) = person else { return Ok(()) };
     if !can.look_up {
         let sent = LookupQuery::new(Message::text(from.clone(), "conformance"), run.subject.now());
-        refused(run, double, "a look-up", channel.look_up(&sent).await)?;
+        refused(run, gateway, "a look-up", channel.look_up(&sent).await)?;
     }
-    let (gateway, account) = (run.info.gateway, run.info.account.clone());
-    let envelope = Envelope::new(gateway, run.info.medium.clone(), account, run.subject.now(), Raw::default());
+    let (name, account) = (run.info.gateway, run.info.account.clone());
+    let envelope = Envelope::new(name, run.info.medium.clone(), account, run.subject.now(), Raw::default());
     let inbound = Inbound::new(envelope, "conformance-1", from, InboundContent::Text("conformance".to_owned()));
     for (declared, signal) in [(can.read, Indicator::Read), (can.typing, Indicator::Typing)] {
         if !declared {
-            refused(run, double, "a signal", channel.send_indicator(&inbound, signal).await)?;
+            refused(run, gateway, "an indicator", channel.send_indicator(&inbound, signal).await)?;
         }
     }
     Ok(())
 }
 
-fn refused<T>(run: &Run<'_>, double: &FakeGateway, what: &str, came: Result<T>) -> Checked {
+fn refused<T>(run: &Run<'_>, gateway: &FakeGateway, what: &str, came: Result<T>) -> CheckResult {
     let Err(error) = came else {
-        return Err(Stop::Failed(format!("{what} is taken, which the capability does not declare")));
+        return Err(CheckError::Failed(format!("{what} is not declared: expected Unsupported, got success")));
     };
     run.note_error(&error);
     ensure!(
         error.kind() == ErrorKind::Unsupported && error.outcome() == Outcome::NotSent,
-        "{what} is not declared, and is not refused as unsupported: {error}"
+        "{what} is not declared: expected Unsupported and NotSent, got {error}"
     );
-    ensure!(double.asked().is_empty(), "{what} is not declared, and yet reached the gateway");
+    ensure!(gateway.asked().is_empty(), "{what} is not declared: expected no request, got one");
     Ok(())
 }
 
-/// The contents that the capability does not declare.
-fn undeclared(run: &Run<'_>) -> Checked<Vec<(&'static str, Content)>> {
+/// Returns the contents that the capability does not declare.
+fn undeclared(run: &Run<'_>) -> CheckResult<Vec<(&'static str, Content)>> {
     let can = &run.info.capability;
     let image = || Media::image("https://example.org/conformance.png");
     let native = Native::new("conformance-elsewhere", &serde_json::json!({ "type": "text" }));
@@ -222,12 +220,12 @@ fn undeclared(run: &Run<'_>) -> Checked<Vec<(&'static str, Content)>> {
         (can.choice.is_some(), "buttons", Content::Choice(buttons)),
         (lists, "a list", Content::Choice(list)),
         (can.link.is_some(), "a labelled link", Content::Link(Link::new("Pay", "Pay", "https://example.org/pay"))),
-        (can.ask_location, "an ask for a location", Content::InfoRequest(InfoRequest::location("Where is it?"))),
-        (can.ask_contact, "an ask for a contact", Content::InfoRequest(InfoRequest::contact("Who are you?"))),
-        (can.location, "a place", Content::Location(Location::new(52.7, -2.75))),
+        (can.ask_location, "a request for a location", Content::InfoRequest(InfoRequest::location("Where is it?"))),
+        (can.ask_contact, "a request for a contact", Content::InfoRequest(InfoRequest::contact("Who are you?"))),
+        (can.location, "a location", Content::Location(Location::new(52.7, -2.75))),
         (can.contacts, "a contact card", Content::Contacts(vec![ContactCard::new("Council")])),
         (can.reaction, "a reaction", Content::Reaction(Reaction::new("conformance-1", "👍"))),
-        // What is native to another gateway is declared by nobody.
+        // No channel declares content native to another gateway.
         (false, "content that is native to another gateway", Content::Native(native)),
     ];
     for kind in kinds {

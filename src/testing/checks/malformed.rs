@@ -1,4 +1,4 @@
-//! A malformed value costs itself: not the events beside it, not the secrecy of another account, not a linear time.
+//! Checks of malformed webhooks: other events survive, other accounts stay separate, time stays linear.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -10,7 +10,7 @@ use serde_json::value::RawValue;
 use super::receiving::{bringing, receive};
 use crate::model::event::{Event, InboundContent};
 use crate::testing::run::Pace;
-use crate::testing::run::{Checked, OTHER, OWN, Run, Stop, applies, elsewhere, ensure, own};
+use crate::testing::run::{CheckError, CheckResult, OTHER, OWN, Run, applies, elsewhere, ensure, own};
 use crate::testing::subject::{Reception, Webhook};
 use crate::webhook::Received;
 
@@ -22,18 +22,18 @@ const VALUES_MAX: usize = 80;
 const WEBHOOKS_MAX: usize = 12;
 
 /// The recorded webhooks with a JSON body that bring messages or deliveries.
-fn in_json(run: &Run<'_>) -> Checked<Vec<Webhook>> {
+fn in_json(run: &Run<'_>) -> CheckResult<Vec<Webhook>> {
     let own = |webhook: &Webhook| !matches!(webhook.result, Reception::Discards(_)) && !values(webhook).is_empty();
     let mut webhooks: Vec<_> = bringing(run)?.into_iter().filter(own).collect();
     // Several events in one webhook have most to lose.
-    webhooks.sort_by_key(|webhook| std::cmp::Reverse(webhook.told().len()));
+    webhooks.sort_by_key(|webhook| std::cmp::Reverse(webhook.expected_events().len()));
     webhooks.truncate(WEBHOOKS_MAX);
-    applies(!webhooks.is_empty(), "its webhooks are no JSON")?;
+    applies(!webhooks.is_empty(), "webhooks are not JSON")?;
     Ok(webhooks)
 }
 
-/// A malformed value costs no message and no delivery that stands beside it.
-pub(super) async fn a_malformed_value_costs_no_event_beside_it(run: &Run<'_>) -> Checked {
+/// A malformed value loses no message or delivery beside it.
+pub(super) async fn a_malformed_value_costs_no_event_beside_it(run: &Run<'_>) -> CheckResult {
     let mut compared = 0;
     for (nth, webhook) in in_json(run)?.iter().enumerate() {
         let channel = run.receiving(&[OWN])?;
@@ -41,7 +41,7 @@ pub(super) async fn a_malformed_value_costs_no_event_beside_it(run: &Run<'_>) ->
         for value in values(webhook) {
             let mut bodies: Vec<_> = ODD.iter().map(|odd| with(webhook, &value.range, odd)).collect();
             if value.is_object() {
-                // A member that nobody knows.
+                // An unknown member.
                 let at = value.range.start + 1..value.range.start + 1;
                 bodies.push(with(webhook, &at, if value.is_empty { "\"odd\":[1e999]" } else { "\"odd\":[1e999]," }));
             }
@@ -58,17 +58,21 @@ pub(super) async fn a_malformed_value_costs_no_event_beside_it(run: &Run<'_>) ->
                 for event in beside(webhook, &before, &value.range) {
                     compared += 1;
                     let kept = received.events.iter().any(|one| same(one, event));
-                    ensure!(kept, "a malformed value costs an event beside it; {}", what());
+                    ensure!(kept, "expected the other events beside a malformed value, got fewer; {}", what());
                 }
-                ensure!(!received.events.is_empty(), "a webhook with a malformed value brings nothing; {}", what());
+                ensure!(
+                    !received.events.is_empty(),
+                    "expected an event from a webhook with a malformed value, got none; {}",
+                    what()
+                );
             }
         }
     }
-    applies(compared > 0, "each event is the whole of its webhook")
+    applies(compared > 0, "each webhook holds one event")
 }
 
 /// No malformed webhook that another account's secret proves brings an event.
-pub(super) async fn a_malformed_webhook_of_another_account_brings_nothing(run: &Run<'_>) -> Checked {
+pub(super) async fn a_malformed_webhook_of_another_account_brings_nothing(run: &Run<'_>) -> CheckResult {
     let mut setup = run.setup("http://127.0.0.1:9", Pace::Patient);
     setup.webhook_secrets = own(&[OWN]).into_iter().chain(elsewhere()).collect();
     let channel = run.built(&setup)?;
@@ -81,10 +85,13 @@ pub(super) async fn a_malformed_webhook_of_another_account_brings_nothing(run: &
                     let n = nth + 1;
                     ensure!(
                         events.is_empty(),
-                        "webhook {n}, malformed, brings {} events of another account",
+                        "malformed webhook {n} of another account: expected no events, got {}",
                         events.len()
                     );
-                    ensure!(!discarded.is_empty(), "webhook {n}, malformed, of another account, is dropped uncounted");
+                    ensure!(
+                        !discarded.is_empty(),
+                        "malformed webhook {n} of another account: expected a discarded event, got none"
+                    );
                 }
             }
         }
@@ -94,7 +101,7 @@ pub(super) async fn a_malformed_webhook_of_another_account_brings_nothing(run: &
 
 /// Half of a surrogate pair, and a byte that is not UTF-8, cost one character and no more; and two ids that are read alike
 /// for it are two.
-pub(super) async fn half_a_character_costs_that_character(run: &Run<'_>) -> Checked {
+pub(super) async fn half_a_character_costs_that_character(run: &Run<'_>) -> CheckResult {
     for (nth, webhook) in in_json(run)?.iter().enumerate() {
         let channel = run.receiving(&[OWN])?;
         let before = receive(run, &*channel, nth, webhook).await?;
@@ -108,7 +115,11 @@ pub(super) async fn half_a_character_costs_that_character(run: &Run<'_>) -> Chec
                 }
                 for event in beside(webhook, &before, &value.range) {
                     let kept = received.events.iter().any(|one| same(one, event));
-                    ensure!(kept, "webhook {}: half a character costs an event beside it", nth + 1);
+                    ensure!(
+                        kept,
+                        "webhook {}: expected the other events beside an invalid character, got fewer",
+                        nth + 1
+                    );
                 }
                 let text = value.text.as_deref().unwrap_or_default();
                 if before.events.iter().any(|event| event.as_inbound().is_some_and(|one| one.id.as_str() == text)) {
@@ -116,22 +127,26 @@ pub(super) async fn half_a_character_costs_that_character(run: &Run<'_>) -> Chec
                     let other = receive(run, &*channel, nth, &other).await?;
                     ensure!(
                         ids(&received).iter().zip(&ids(&other)).any(|(one, other)| one != other),
-                        "webhook {}: two messages whose ids are broken, and differ, are events of one id",
+                        "webhook {}: expected distinct ids of two messages with invalid ids, got one",
                         nth + 1
                     );
                 }
-                let said = |event: &&Event| {
+                let has_text = |event: &&Event| {
                     let text = event.as_inbound().and_then(|inbound| match &inbound.content {
                         InboundContent::Text(text) => Some(text),
                         _ => None,
                     });
                     text.is_some() && text == value.text.as_ref() && within(webhook, event, &value.range)
                 };
-                for event in before.events.iter().filter(said) {
+                for event in before.events.iter().filter(has_text) {
                     let text = value.text.clone().unwrap_or_default() + "\u{FFFD}";
                     let read = |one: &&Event| same(one, event);
                     let found = received.events.iter().find(read).and_then(|one| one.as_inbound()?.text());
-                    ensure!(found == Some(&text), "webhook {}: half a character in a text costs more than it", nth + 1);
+                    ensure!(
+                        found == Some(&text),
+                        "webhook {}: expected the text with one character replaced, got another",
+                        nth + 1
+                    );
                 }
             }
         }
@@ -141,7 +156,7 @@ pub(super) async fn half_a_character_costs_that_character(run: &Run<'_>) -> Chec
 
 /// An event that comes again with other white space, and its members in another order, has the same id; and one that says
 /// something else has another.
-pub(super) async fn an_id_ignores_white_space_and_order(run: &Run<'_>) -> Checked {
+pub(super) async fn an_id_ignores_white_space_and_order(run: &Run<'_>) -> CheckResult {
     let webhooks = bringing(run)?;
     for (nth, webhook) in webhooks.iter().enumerate() {
         let channel = run.receiving(&[OWN])?;
@@ -155,7 +170,11 @@ pub(super) async fn an_id_ignores_white_space_and_order(run: &Run<'_>) -> Checke
         };
         let before = ids(&receive(run, &*channel, nth, webhook).await?);
         let after = ids(&receive(run, &*channel, nth, &again).await?);
-        ensure!(before == after, "webhook {}: with other white space and order, its events have other ids", nth + 1);
+        ensure!(
+            before == after,
+            "webhook {}: expected the same ids with other white space and order, got others",
+            nth + 1
+        );
     }
     let Some(model) = webhooks.iter().find(|webhook| !webhook.request.body().is_empty()) else { return Ok(()) };
     let channel = run.receiving(&[OWN])?;
@@ -165,22 +184,22 @@ pub(super) async fn an_id_ignores_white_space_and_order(run: &Run<'_>) -> Checke
             run.receive(&*channel, &run.arrives(&whole(model, Bytes::from_static(body.as_bytes())), OWN)).await?;
         ids.extend(received.ok().and_then(|received| received.events.first().map(Event::id)));
     }
-    ensure!(ids.len() < 2 || ids.first() != ids.last(), "two webhooks that say different things have events of one id");
+    ensure!(ids.len() < 2 || ids.first() != ids.last(), "expected distinct ids of two different webhooks, got one");
     Ok(())
 }
 
-/// Twice as many events in a webhook are twice as much to store.
-pub(super) async fn a_batch_twice_as_long_is_twice_as_much(run: &Run<'_>) -> Checked {
+/// The stored size grows linearly with the number of events.
+pub(super) async fn a_batch_twice_as_long_is_twice_as_much(run: &Run<'_>) -> CheckResult {
     let mut any = false;
     for (nth, webhook) in in_json(run)?.iter().enumerate() {
         let channel = run.receiving(&[OWN])?;
-        let times = async |element: &Range<usize>, times: usize| -> Checked<[usize; 2]> {
+        let times = async |element: &Range<usize>, times: usize| -> CheckResult<[usize; 2]> {
             let one =
                 String::from_utf8_lossy(webhook.request.body().get(element.clone()).unwrap_or_default()).into_owned();
             let long = with(webhook, element, &vec![one; times].join(","));
             let received = receive(run, &*channel, nth, &long).await?;
-            let stored =
-                serde_json::to_string(&received.events).map_err(|_| Stop::Failed("it cannot be stored".into()))?;
+            let stored = serde_json::to_string(&received.events)
+                .map_err(|_| CheckError::Failed("cannot serialise the events".into()))?;
             Ok([received.events.len(), stored.len()])
         };
         let mut sizes = Vec::new();
@@ -201,7 +220,7 @@ pub(super) async fn a_batch_twice_as_long_is_twice_as_much(run: &Run<'_>) -> Che
             nth + 1
         );
     }
-    applies(any, "no webhook holds a list of events")
+    applies(any, "no webhook has a list of events")
 }
 
 fn ids(received: &Received) -> Vec<String> {
@@ -211,9 +230,9 @@ fn ids(received: &Received) -> Vec<String> {
 /// A value in a JSON body.
 struct ValueAt {
     range: Range<usize>,
-    /// What it says, if it is a string.
+    /// The text, if it is a string.
     text: Option<String>,
-    /// Whether it is an object or list without members.
+    /// The value is an empty object or list.
     is_empty: bool,
     first: u8,
 }
@@ -233,7 +252,7 @@ fn values(webhook: &Webhook) -> Vec<ValueAt> {
     {
         walk(text, raw.get(), &mut found);
     }
-    // The whole is no value beside another.
+    // The root has no siblings.
     found.into_iter().skip(1).take(VALUES_MAX).collect()
 }
 
@@ -258,14 +277,14 @@ fn walk(body: &str, value: &str, found: &mut Vec<ValueAt>) {
     inner.into_iter().for_each(|inner| walk(body, inner, found));
 }
 
-/// Where an event's piece stands in the body.
+/// Returns the position of an event's raw bytes in the body.
 fn piece(webhook: &Webhook, event: &Event) -> Option<Range<usize>> {
     let (body, raw) = (webhook.request.body(), event.envelope().raw.as_bytes());
     let start = body.windows(raw.len().max(1)).position(|piece| piece == raw)?;
     Some(start..start + raw.len())
 }
 
-/// Whether a value is an element of a list: a member's value follows a colon.
+/// Returns `true` for an element of a list: a member's value follows a colon.
 fn is_element(webhook: &Webhook, value: &Range<usize>) -> bool {
     let before = webhook.request.body().get(..value.start).map(<[u8]>::trim_ascii_end);
     matches!(before.and_then(<[u8]>::last), Some(b'[' | b','))
@@ -290,7 +309,7 @@ fn beside<'r>(webhook: &Webhook, received: &'r Received, value: &Range<usize>) -
     received.events.iter().filter(apart).collect()
 }
 
-/// Whether two events are of one message, by the gateway's id: under a malformed account the account may be another.
+/// Returns `true` if two events have the same gateway id. A malformed account may change the account.
 fn same(one: &Event, other: &Event) -> bool {
     match (one, other) {
         (Event::Inbound(one), Event::Inbound(other)) => one.id == other.id,
@@ -315,7 +334,7 @@ fn spliced(webhook: &Webhook, place: &Range<usize>, bytes: &[u8]) -> Webhook {
     whole(webhook, [before, bytes, after].concat().into())
 }
 
-/// The same JSON with white space everywhere, and the members of each object in reverse.
+/// Returns the same JSON with extra white space and reversed members.
 fn reordered(json: &Value) -> String {
     match json {
         Value::Array(all) => format!("[ {} ]", all.iter().map(reordered).collect::<Vec<_>>().join(" , ")),

@@ -1,9 +1,9 @@
-//! The checks, each a sentence about an adapter that must be true.
+//! The checks. The name of each is a requirement.
 
 use std::future::Future;
 use std::pin::Pin;
 
-use super::run::{Checked, Run};
+use super::run::{CheckResult, Run};
 
 mod asking;
 mod describing;
@@ -20,7 +20,7 @@ pub(super) struct Check {
     pub(super) run: for<'r> fn(&'r Run<'_>) -> Running<'r>,
 }
 
-type Running<'r> = Pin<Box<dyn Future<Output = Checked> + 'r>>;
+type Running<'r> = Pin<Box<dyn Future<Output = CheckResult> + 'r>>;
 
 /// Makes the table of the checks, the list of their names, and the macro that makes a test of each. The dollar is handed
 /// in because a macro cannot write one.

@@ -1,4 +1,4 @@
-//! An error says truthfully whether the message may have gone.
+//! Checks of the outcome of a failed send.
 
 use std::collections::BTreeSet;
 use std::future::poll_fn;
@@ -10,36 +10,36 @@ use serde_json::{Value, json};
 use crate::model::clock::Timestamp;
 use crate::model::error::{Error, ErrorKind, Outcome, Result};
 use crate::model::message::Accepted;
-use crate::testing::fake_gateway::{Deaf, FakeGateway, ReceivedRequest};
-use crate::testing::run::{Came, Checked, Model, Pace, Run, Stop, applies, ensure};
+use crate::testing::fake_gateway::{FakeGateway, ReceivedRequest, RefusedPort};
+use crate::testing::run::{CallResult, CheckError, CheckResult, Model, Pace, Run, applies, ensure};
 use crate::testing::step::{SocketFault, Step};
 use crate::testing::subject::Expectation;
 
-/// What came of a send, and what the gateway saw of it.
+/// The result of a send, and the requests that the gateway received.
 struct Sent {
     result: Result<Accepted>,
     asked: Vec<ReceivedRequest>,
 }
 
 /// Sends one message to a gateway that misbehaves so, and waits until nothing more of it can arrive.
-async fn send(run: &Run<'_>, model: &Model, pace: Pace, change: impl FnOnce(Step) -> Step) -> Checked<Sent> {
-    let double = FakeGateway::start().await;
-    let base = double.base_url();
-    model.expect(&double, |step| change(step).based(&base));
-    double.always(model.last());
+async fn send(run: &Run<'_>, model: &Model, pace: Pace, change: impl FnOnce(Step) -> Step) -> CheckResult<Sent> {
+    let gateway = FakeGateway::start().await;
+    let base = gateway.base_url();
+    model.expect(&gateway, |step| change(step).based(&base));
+    gateway.always(model.last());
     let channel = run.connect(&base, pace)?;
     let result = channel.send(&model.marked("outcome")).await;
     if let Err(error) = &result {
         run.note_error(error);
     }
     drop(channel);
-    closed(&double).await;
-    Ok(Sent { result, asked: double.asked() })
+    closed(&gateway).await;
+    Ok(Sent { result, asked: gateway.asked() })
 }
 
 /// Waits for the connections of a channel that was dropped. One that keeps them for itself is not waited for.
-async fn closed(double: &FakeGateway) {
-    _ = tokio::time::timeout(Duration::from_secs(2), double.closed()).await;
+async fn closed(gateway: &FakeGateway) {
+    _ = tokio::time::timeout(Duration::from_secs(2), gateway.closed()).await;
 }
 
 impl Sent {
@@ -47,44 +47,44 @@ impl Sent {
         self.asked.iter().filter(|asked| asked.accepted).count()
     }
 
-    /// The error, if there is one and it is true.
-    fn error(&self, what: &str) -> Checked<&Error> {
+    /// Returns the error after checking it against the gateway's requests.
+    fn error(&self, what: &str) -> CheckResult<&Error> {
         let accepted = self.accepted();
         let Err(error) = &self.result else {
-            return Err(Stop::Failed(format!("{what}: the send is taken for accepted")));
+            return Err(CheckError::Failed(format!("{what}: expected an error, got acceptance")));
         };
         let unsent = error.outcome() == Outcome::NotSent;
         let read = self.asked.iter().map(|asked| asked.len).sum::<usize>();
-        ensure!(!unsent || accepted == 0, "{what}: it says that it was not sent, and the gateway has accepted it");
-        ensure!(!unsent || read == 0, "{what}: it says that it was not sent, and the gateway has read {read} bytes");
+        ensure!(!unsent || accepted == 0, "{what}: expected no acceptance after NotSent, got one");
+        ensure!(!unsent || read == 0, "{what}: expected no bytes after NotSent, got {read}");
         ensure!(
             error.outcome() != Outcome::Unknown || !error.is_retryable(),
-            "{what}: its outcome is unknown, and it says that it may be tried again"
+            "{what}: expected an unknown outcome not to be retryable, got retryable"
         );
         Ok(error)
     }
 
-    fn is(&self, what: &str, outcome: Outcome) -> Checked<&Error> {
+    fn is(&self, what: &str, outcome: Outcome) -> CheckResult<&Error> {
         let error = self.error(what)?;
-        ensure!(error.outcome() == outcome, "{what}: the outcome is {:?} in place of {outcome:?}", error.outcome());
+        ensure!(error.outcome() == outcome, "{what}: expected {outcome:?}, got {:?}", error.outcome());
         Ok(error)
     }
 }
 
-/// Where nobody listens nothing is sent, and it may be tried again.
-pub(super) async fn a_refused_connection_is_not_sent(run: &Run<'_>) -> Checked {
+/// A refused connection is `NotSent` and retryable.
+pub(super) async fn a_refused_connection_is_not_sent(run: &Run<'_>) -> CheckResult {
     let model = run.model()?;
-    let deaf = Deaf::new().map_err(|error| format!("no port on loopback: {error}"))?;
+    let deaf = RefusedPort::new().map_err(|error| format!("no port on loopback: {error}"))?;
     let channel = run.connect(&deaf.base_url(), Pace::Patient)?;
     let result = channel.send(&model.marked("refused")).await;
     let sent = Sent { result, asked: Vec::new() };
     let error = sent.is("a refused connection", Outcome::NotSent)?;
-    ensure!(error.is_retryable(), "after a refused connection it says that it may not be tried again");
+    ensure!(error.is_retryable(), "refused connection: expected a retryable error, got one that is not");
     Ok(())
 }
 
-/// A connection that breaks inside the request leaves a doubt: something of it has left.
-pub(super) async fn a_request_cut_short_is_unknown(run: &Run<'_>) -> Checked {
+/// A connection that breaks inside the request leaves the outcome unknown: something of it has left.
+pub(super) async fn a_request_cut_short_is_unknown(run: &Run<'_>) -> CheckResult {
     let model = run.model()?;
     for bytes in [1, 16, 64, 128, 200] {
         let sent = send(run, &model, Pace::Patient, |step| step.breaks(SocketFault::CutRequest(bytes))).await?;
@@ -93,8 +93,8 @@ pub(super) async fn a_request_cut_short_is_unknown(run: &Run<'_>) -> Checked {
     Ok(())
 }
 
-/// A connection that breaks before the answer leaves a doubt: the gateway has the message.
-pub(super) async fn a_reset_before_the_answer_is_unknown(run: &Run<'_>) -> Checked {
+/// A connection that breaks before the answer leaves the outcome unknown: the gateway has the message.
+pub(super) async fn a_reset_before_the_answer_is_unknown(run: &Run<'_>) -> CheckResult {
     let model = run.model()?;
     let sent = send(run, &model, Pace::Patient, |step| step.breaks(SocketFault::ResetAfterRequest)).await?;
     sent.is("a reset before the answer", Outcome::Unknown).map(|_| ())
@@ -102,7 +102,7 @@ pub(super) async fn a_reset_before_the_answer_is_unknown(run: &Run<'_>) -> Check
 
 /// Sends one message to a gateway whose answer takes longer than the channel waits. A machine may be so busy that the time
 /// is over before the gateway has the request: then it is sent again, with more time.
-async fn send_in_a_hurry(run: &Run<'_>, model: &Model, change: impl Fn(Duration, Step) -> Step) -> Checked<Sent> {
+async fn send_in_a_hurry(run: &Run<'_>, model: &Model, change: impl Fn(Duration, Step) -> Step) -> CheckResult<Sent> {
     let mut time = Duration::from_millis(200);
     loop {
         let sent = send(run, model, Pace::Hasty(time), |step| change(time, step)).await?;
@@ -114,25 +114,25 @@ async fn send_in_a_hurry(run: &Run<'_>, model: &Model, change: impl Fn(Duration,
     }
 }
 
-/// A gateway that does not answer in time leaves a doubt.
-pub(super) async fn no_answer_in_time_is_unknown(run: &Run<'_>) -> Checked {
+/// A gateway that does not answer in time leaves the outcome unknown.
+pub(super) async fn no_answer_in_time_is_unknown(run: &Run<'_>) -> CheckResult {
     let model = run.model()?;
     let sent = send_in_a_hurry(run, &model, |_, step| step.breaks(SocketFault::Stall)).await?;
     sent.is("no answer", Outcome::Unknown).map(|_| ())
 }
 
 /// The time is for the whole answer: one that comes byte by byte is not waited for without end.
-pub(super) async fn an_answer_that_drips_is_unknown(run: &Run<'_>) -> Checked {
+pub(super) async fn an_answer_that_drips_is_unknown(run: &Run<'_>) -> CheckResult {
     let model = run.model()?;
     let body = u32::try_from(model.last().answer().len()).unwrap_or(u32::MAX);
-    applies(body > 0, "the answer that it expects is empty")?;
+    applies(body > 0, "the expected response is empty")?;
     // Three times as long, in all, as the channel waits.
     let sent = send_in_a_hurry(run, &model, |time, step| step.breaks(SocketFault::Drip(time * 3 / body))).await?;
     sent.is("an answer byte by byte", Outcome::Unknown).map(|_| ())
 }
 
-/// An answer that breaks off, or is shorter or longer than it says, leaves a doubt.
-pub(super) async fn an_answer_cut_short_is_unknown(run: &Run<'_>) -> Checked {
+/// An answer that breaks off, or is shorter or longer than it says, leaves the outcome unknown.
+pub(super) async fn an_answer_cut_short_is_unknown(run: &Run<'_>) -> CheckResult {
     let model = run.model()?;
     let (len, body) = (model.last().answer_len(), model.last().answer().len() as u64);
     for nth in 0..8 {
@@ -149,20 +149,20 @@ pub(super) async fn an_answer_cut_short_is_unknown(run: &Run<'_>) -> Checked {
     Ok(())
 }
 
-/// A yes without a readable answer leaves a doubt: it was taken, and nobody knows under which id.
-pub(super) async fn a_yes_that_cannot_be_read_is_unknown(run: &Run<'_>) -> Checked {
+/// A 200 without a readable answer leaves the outcome unknown: it was taken, and nobody knows under which id.
+pub(super) async fn a_yes_that_cannot_be_read_is_unknown(run: &Run<'_>) -> CheckResult {
     let model = run.model()?;
-    applies(!model.last().answer().is_empty(), "the answer that it expects is empty")?;
+    applies(!model.last().answer().is_empty(), "the expected response is empty")?;
     let answer = model.last().answer().clone();
     // Half of a text such as `OK 8841001` is another text; half of an object is none.
     let json = matches!(answer.first(), Some(b'{' | b'['));
     let half = if json { answer.slice(..answer.len() / 2) } else { "".into() };
     for (what, body) in [
-        ("an empty yes", "".into()),
-        ("a yes that is a page", "<html><body>Please log in</body></html>".into()),
-        ("a yes that is half an answer", half),
-        ("a yes that is null", "null".into()),
-        ("a yes that is not text", bytes::Bytes::from_static(b"\xff\xfe\x00\x01")),
+        ("an empty 200", "".into()),
+        ("a 200 that is a page", "<html><body>Please log in</body></html>".into()),
+        ("a 200 that is half an answer", half),
+        ("a 200 that is null", "null".into()),
+        ("a 200 that is not text", bytes::Bytes::from_static(b"\xff\xfe\x00\x01")),
     ] {
         let sent = send(run, &model, Pace::Patient, |step| step.answers(200, body)).await?;
         sent.is(what, Outcome::Unknown)?;
@@ -170,10 +170,10 @@ pub(super) async fn a_yes_that_cannot_be_read_is_unknown(run: &Run<'_>) -> Check
     Ok(())
 }
 
-/// A yes in which an id is empty, missing or of another type leaves a doubt: an acceptance under no id is lost for every
+/// A 200 in which an id is empty, missing or of another type leaves the outcome unknown: an acceptance under no id is lost for every
 /// status that follows.
-pub(super) async fn a_yes_without_an_id_is_unknown(run: &Run<'_>) -> Checked {
-    applies(!run.subject.in_memory(), "it reaches no gateway")?;
+pub(super) async fn a_yes_without_an_id_is_unknown(run: &Run<'_>) -> CheckResult {
+    applies(!run.subject.in_memory(), "in memory: it calls no gateway")?;
     let mut seen = BTreeSet::new();
     for exchange in run.accepted_sends() {
         let (Some(last), Expectation::Accepted(ids)) = (exchange.steps.last(), &exchange.result) else { continue };
@@ -186,18 +186,21 @@ pub(super) async fn a_yes_without_an_id_is_unknown(run: &Run<'_>) -> Checked {
                 true => step.unconditional().with_answer(body.clone()),
                 false => step.unconditional(),
             };
-            match run.replay(&exchange, change).await?.came {
-                Came::Accepted(accepted) => {
+            match run.replay(&exchange, change).await?.result {
+                CallResult::Accepted(accepted) => {
                     let same =
                         accepted.ids().map(crate::model::id::MessageId::as_str).eq(ids.iter().map(String::as_str));
-                    ensure!(same, "{what}: the send is taken for accepted, and not under the ids that were recorded");
+                    ensure!(same, "{what}: expected the recorded ids or an error, got other ids");
                 }
-                Came::Failed(error) => {
+                CallResult::Failed(error) => {
                     let outcome = error.outcome();
-                    ensure!(outcome == Outcome::Unknown, "{what}: the outcome is {outcome:?} in place of Unknown");
-                    ensure!(!error.is_retryable(), "{what}: it says that it may be tried again");
+                    ensure!(outcome == Outcome::Unknown, "{what}: expected Unknown, got {outcome:?}");
+                    ensure!(
+                        !error.is_retryable(),
+                        "{what}: expected an error that is not retryable, got a retryable one"
+                    );
                 }
-                _ => ensure!(false, "{what}: nothing came of the send"),
+                _ => ensure!(false, "{what}: expected a result of the send, got none"),
             }
         }
     }
@@ -207,15 +210,15 @@ pub(super) async fn a_yes_without_an_id_is_unknown(run: &Run<'_>) -> Checked {
 /// The answer with each of the ids emptied, of another type or left out, one at a time, and what stands around it.
 fn without_ids(answer: &[u8], ids: &[String]) -> Vec<(String, bytes::Bytes)> {
     let Ok(whole) = serde_json::from_slice::<Value>(answer) else {
-        // In a text, an id that is not there can be told only when none is.
+        // In plain text, a missing id is detectable only if all are missing.
         let text = ids.iter().fold(String::from_utf8_lossy(answer).into_owned(), |text, id| text.replace(id, ""));
-        return vec![("a yes with empty ids".to_owned(), text.into())];
+        return vec![("a 200 with empty ids".to_owned(), text.into())];
     };
     let mut paths = Vec::new();
     find(&whole, ids, &mut Vec::new(), &mut paths);
     let mut all = Vec::new();
     for value in [json!({}), json!([]), json!(""), json!(0), json!(true)] {
-        all.push((format!("a yes that is {value}"), value.to_string().into()));
+        all.push((format!("a 200 that is {value}"), value.to_string().into()));
     }
     for path in paths {
         for len in 1..=path.len() {
@@ -225,7 +228,7 @@ fn without_ids(answer: &[u8], ids: &[String]) -> Vec<(String, bytes::Bytes)> {
                 let mut changed = whole.clone();
                 if let Some(there) = changed.pointer_mut(&at) {
                     *there = value.clone();
-                    all.push((format!("a yes with {value} for {place}, at {at}"), changed.to_string().into()));
+                    all.push((format!("a 200 with {value} for {place}, at {at}"), changed.to_string().into()));
                 }
             }
             // Of a list, nobody can tell that there was one more.
@@ -233,7 +236,7 @@ fn without_ids(answer: &[u8], ids: &[String]) -> Vec<(String, bytes::Bytes)> {
             let (above, name) = at.rsplit_once('/').unwrap_or_default();
             if let Some(Value::Object(members)) = changed.pointer_mut(above) {
                 members.remove(&name.replace("~1", "/").replace("~0", "~"));
-                all.push((format!("a yes without {place}, at {at}"), changed.to_string().into()));
+                all.push((format!("a 200 without {place}, at {at}"), changed.to_string().into()));
             }
         }
     }
@@ -258,8 +261,8 @@ fn find(value: &Value, ids: &[String], at: &mut Vec<String>, found: &mut Vec<Vec
     }
 }
 
-/// 408 and 5xx leave a doubt, unless the vendor documents that its code means "not accepted".
-pub(super) async fn a_fault_of_the_gateway_is_unknown(run: &Run<'_>) -> Checked {
+/// 408 and 5xx leave the outcome unknown, unless the vendor documents that its code means "not accepted".
+pub(super) async fn a_fault_of_the_gateway_is_unknown(run: &Run<'_>) -> CheckResult {
     let model = run.model()?;
     for status in [408, 500, 502, 503, 504] {
         for body in ["", "<html>It broke</html>"] {
@@ -270,39 +273,42 @@ pub(super) async fn a_fault_of_the_gateway_is_unknown(run: &Run<'_>) -> Checked 
     Ok(())
 }
 
-/// A definite no is a no, and the same request is not made again.
-pub(super) async fn a_definite_no_is_rejected(run: &Run<'_>) -> Checked {
+/// A definite rejection is `Rejected` and not retryable.
+pub(super) async fn a_definite_no_is_rejected(run: &Run<'_>) -> CheckResult {
     let model = run.model()?;
     for status in [400, 402, 403, 404, 405, 409, 410, 413, 415, 422] {
         for body in ["", "<html>No</html>"] {
             let sent = send(run, &model, Pace::Patient, |step| step.answers(status, body)).await?;
             let error = sent.is(&format!("a {status}"), Outcome::Rejected)?;
-            ensure!(!error.is_retryable(), "a {status} says that the same request may be made again");
-            ensure!(error.status().is_some_and(|s| s == status), "a {status} does not keep its status");
+            ensure!(!error.is_retryable(), "{status}: expected an error that is not retryable, got a retryable one");
+            ensure!(
+                error.status().is_some_and(|s| s == status),
+                "{status}: expected Error::status to return it, got another"
+            );
         }
     }
     Ok(())
 }
 
 /// A redirect is a setting that is wrong, and is not followed: a second request could be a second message.
-pub(super) async fn a_redirect_is_not_followed(run: &Run<'_>) -> Checked {
+pub(super) async fn a_redirect_is_not_followed(run: &Run<'_>) -> CheckResult {
     let model = run.model()?;
     for status in [301, 302, 303, 307, 308] {
         let redirect = |step: Step| step.answers(status, "").response_header("location", "{base}/elsewhere");
         let sent = send(run, &model, Pace::Patient, redirect).await?;
         let (asked, expected) = (sent.asked.len(), model.requests());
-        ensure!(asked == expected, "a {status} was followed: {asked} requests in place of {expected}");
+        ensure!(asked == expected, "{status}: expected {expected} requests, got {asked}");
         let error = sent.is(&format!("a {status}"), Outcome::Rejected)?;
-        ensure!(error.kind() == ErrorKind::Config, "a {status} is {:?} in place of Config", error.kind());
+        ensure!(error.kind() == ErrorKind::Config, "{status}: expected Config, got {:?}", error.kind());
     }
     Ok(())
 }
 
-/// 429 is a no that may be tried again, after the time that it names: in seconds or as a date, within a day.
-pub(super) async fn too_many_requests_says_how_long_to_wait(run: &Run<'_>) -> Checked {
+/// A 429 is a retryable rejection with its Retry-After, in seconds or as a date, of at most a day.
+pub(super) async fn too_many_requests_says_how_long_to_wait(run: &Run<'_>) -> CheckResult {
     let model = run.model()?;
     let date = http_date(run.subject.now().plus(Duration::from_secs(90)));
-    for (header, least, most) in [
+    for (header, least, max) in [
         (Some("7"), Some(7), 7),
         (Some("0"), Some(1), 1),
         (Some(date.as_str()), Some(89), 91),
@@ -320,12 +326,15 @@ pub(super) async fn too_many_requests_says_how_long_to_wait(run: &Run<'_>) -> Ch
         let sent = sent.await?;
         let error = sent.is(&what, Outcome::Rejected)?;
         let kind = error.kind();
-        ensure!(matches!(kind, ErrorKind::RateLimited | ErrorKind::QuotaExceeded), "{what} is {kind:?}");
-        ensure!(error.is_retryable(), "{what} says that it may not be tried again");
+        ensure!(
+            matches!(kind, ErrorKind::RateLimited | ErrorKind::QuotaExceeded),
+            "{what}: expected RateLimited or QuotaExceeded, got {kind:?}"
+        );
+        ensure!(error.is_retryable(), "{what}: expected a retryable error, got one that is not");
         match (error.retry_after().map(|wait| wait.as_secs()), least) {
             (None, None) => {}
-            (Some(wait), _) if (least.unwrap_or(0)..=most).contains(&wait) => {}
-            (wait, _) => return Err(Stop::Failed(format!("{what} says to wait {wait:?} seconds"))),
+            (Some(wait), _) if (least.unwrap_or(0)..=max).contains(&wait) => {}
+            (wait, _) => return Err(CheckError::Failed(format!("{what}: unexpected retry_after of {wait:?} seconds"))),
         }
     }
     Ok(())
@@ -337,12 +346,12 @@ fn http_date(at: Timestamp) -> String {
 }
 
 /// A gateway that closes connections between sends, as many do when they are idle, gets no message twice.
-pub(super) async fn connections_that_close_between_sends_double_nothing(run: &Run<'_>) -> Checked {
+pub(super) async fn connections_that_close_between_sends_double_nothing(run: &Run<'_>) -> CheckResult {
     let model = run.model()?;
-    applies(model.has_text(), "it sends no text")?;
-    let double = FakeGateway::start().await;
-    let channel = model.begun(run, &double).await?;
-    double.always(model.last().breaks(SocketFault::CloseAfterAnswer));
+    applies(model.has_text(), "sends no text")?;
+    let gateway = FakeGateway::start().await;
+    let channel = model.begun(run, &gateway).await?;
+    gateway.always(model.last().breaks(SocketFault::CloseAfterAnswer));
     let mut sent = Vec::new();
     for nth in 0..40 {
         let mark = format!("closing-{nth:02}-time");
@@ -350,57 +359,60 @@ pub(super) async fn connections_that_close_between_sends_double_nothing(run: &Ru
         sent.push((mark, result));
     }
     drop(channel);
-    closed(&double).await;
+    closed(&gateway).await;
     for (mark, result) in &sent {
-        let accepted = double.accepted(mark);
-        ensure!(accepted <= 1, "the gateway accepted one message {accepted} times");
+        let accepted = gateway.accepted(mark);
+        ensure!(accepted <= 1, "expected one acceptance, got {accepted}");
         match result {
-            Ok(_) => ensure!(accepted == 1, "a send is taken for accepted, and the gateway has not accepted it"),
+            Ok(_) => ensure!(accepted == 1, "accepted send: expected acceptance at the gateway, got none"),
             Err(error) => ensure!(
                 error.outcome() != Outcome::NotSent || accepted == 0,
-                "it says that it was not sent, and the gateway has accepted it"
+                "expected no acceptance after NotSent, got one"
             ),
         }
     }
-    ensure!(sent.iter().any(|(_, result)| result.is_ok()), "no send succeeds where connections close after each");
+    ensure!(
+        sent.iter().any(|(_, result)| result.is_ok()),
+        "expected sends to succeed when connections close after each, got errors only"
+    );
     Ok(())
 }
 
 /// A send whose future is dropped after its first, second, … 64th poll has gone once or not at all, and the channel goes
 /// on.
-pub(super) async fn a_send_that_is_given_up_goes_at_most_once(run: &Run<'_>) -> Checked {
+pub(super) async fn a_send_that_is_given_up_goes_at_most_once(run: &Run<'_>) -> CheckResult {
     let model = run.model()?;
-    applies(model.has_text(), "its recorded send is no text")?;
-    let double = FakeGateway::start().await;
-    let channel = model.begun(run, &double).await?;
-    double.always(model.last());
+    applies(model.has_text(), "the recorded send is not a text")?;
+    let gateway = FakeGateway::start().await;
+    let channel = model.begun(run, &gateway).await?;
+    gateway.always(model.last());
     let mut marks = Vec::new();
-    for most in 0..=64 {
-        let mark = format!("given-{most:02}-up");
+    for max in 0..=64 {
+        let mark = format!("dropped-{max:02}");
         let message = model.marked(&mark);
         let mut sending = channel.send(&message);
         let mut polls = 0;
         poll_fn(|cx| {
-            if polls == most {
+            if polls == max {
                 return Poll::Ready(());
             }
             polls += 1;
             match sending.as_mut().poll(cx) {
-                Poll::Pending if polls < most => Poll::Pending,
+                Poll::Pending if polls < max => Poll::Pending,
                 _ => Poll::Ready(()),
             }
         })
         .await;
         drop(sending);
-        let after = channel.send(&model.marked(&format!("after-{most:02}-it"))).await;
-        after.map_err(|error| format!("after a send was given up at poll {most}, the next one fails: {error}"))?;
+        let after = channel.send(&model.marked(&format!("after-{max:02}"))).await;
+        after.map_err(|error| format!("send after one dropped at poll {max}: expected acceptance, got {error}"))?;
         marks.push(mark);
     }
     drop(channel);
-    closed(&double).await;
-    for (most, mark) in marks.iter().enumerate() {
-        let accepted = double.accepted(mark);
-        ensure!(accepted <= 1, "a send that was given up at poll {most} was accepted {accepted} times");
+    closed(&gateway).await;
+    for (max, mark) in marks.iter().enumerate() {
+        let accepted = gateway.accepted(mark);
+        ensure!(accepted <= 1, "send dropped at poll {max}: expected at max one acceptance, got {accepted}");
     }
     Ok(())
 }

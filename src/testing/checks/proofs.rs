@@ -1,4 +1,4 @@
-//! Nothing unverified gets in.
+//! Checks of webhook signatures.
 
 use std::time::Duration;
 
@@ -8,45 +8,47 @@ use http::{HeaderName, HeaderValue, Request, StatusCode};
 use super::receiving::bringing;
 use crate::channel::Channel;
 use crate::model::error::ErrorKind;
-use crate::testing::run::{Checked, NEXT, OTHER, OWN, Pace, Run, Stop, applies, elsewhere, ensure, own};
-use crate::testing::subject::{Webhook, What};
+use crate::testing::run::{CheckError, CheckResult, NEXT, OTHER, OWN, Pace, Run, applies, elsewhere, ensure, own};
+use crate::testing::subject::{EventKind, Webhook};
 use crate::webhook::{Received, SignatureCoverage};
 
-/// The recorded webhooks that carry a proof.
-fn proven(run: &Run<'_>) -> Checked<Vec<Webhook>> {
+/// Returns the recorded webhooks that are signed.
+fn proven(run: &Run<'_>) -> CheckResult<Vec<Webhook>> {
     let webhooks = bringing(run)?;
-    applies(run.subject.signer().proves, "its gateway proves nothing")?;
+    applies(run.subject.signer().signs, "the gateway does not sign webhooks")?;
     Ok(webhooks.into_iter().filter(|webhook| webhook.signed).collect())
 }
 
-/// Asserts that a request is refused, as one that is not the gateway's own, and with 401 or 403.
-async fn refused(run: &Run<'_>, channel: &dyn Channel, what: &str, request: Request<Bytes>) -> Checked {
+/// Asserts that a request is rejected as unauthenticated, with 401 or 403.
+async fn refused(run: &Run<'_>, channel: &dyn Channel, what: &str, request: Request<Bytes>) -> CheckResult {
     let request = run.arriving(request, run.subject.now());
     match run.receive(channel, &request).await? {
-        Ok(received) => Err(Stop::Failed(format!("{what} is taken, and brings {} events", received.events.len()))),
+        Ok(received) => {
+            Err(CheckError::Failed(format!("{what}: expected a rejection, got {} events", received.events.len())))
+        }
         Err(error) => {
             let (kind, reply) = (error.kind(), error.webhook_status());
-            ensure!(kind == ErrorKind::Unauthenticated, "{what} is refused as {kind:?} in place of Unauthenticated");
+            ensure!(kind == ErrorKind::Unauthenticated, "{what}: expected Unauthenticated, got {kind:?}");
             let no = matches!(reply, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN);
-            ensure!(no, "{what} is answered {reply} in place of 401 or 403");
+            ensure!(no, "{what}: expected 401 or 403, got {reply}");
             Ok(())
         }
     }
 }
 
-/// A webhook without its proof is refused.
-pub(super) async fn a_webhook_without_proof_is_refused(run: &Run<'_>) -> Checked {
+/// An unsigned webhook is rejected.
+pub(super) async fn a_webhook_without_proof_is_refused(run: &Run<'_>) -> CheckResult {
     let webhooks = proven(run)?;
     let channel = run.receiving(&[OWN])?;
     for webhook in &webhooks {
-        refused(run, &*channel, "a webhook without its proof", webhook.request.clone()).await?;
+        refused(run, &*channel, "a webhook without its signature", webhook.request.clone()).await?;
     }
     let empty = Request::new(Bytes::new());
     refused(run, &*channel, "an empty request", empty).await
 }
 
-/// A proof with one character changed, cut short, made longer, or made with another secret, is refused.
-pub(super) async fn a_wrong_proof_is_refused(run: &Run<'_>) -> Checked {
+/// A signature with a changed character, truncated, extended, or made with another secret is rejected.
+pub(super) async fn a_wrong_proof_is_refused(run: &Run<'_>) -> CheckResult {
     let webhooks = proven(run)?;
     let channel = run.receiving(&[OWN])?;
     for webhook in webhooks.iter().take(3) {
@@ -61,7 +63,7 @@ pub(super) async fn a_wrong_proof_is_refused(run: &Run<'_>) -> Checked {
             ("the secret in another case", "Conformance-secret-one"),
         ] {
             let request = run.signed(bare, true, secret);
-            refused(run, &*channel, &format!("a proof made with {what}"), request).await?;
+            refused(run, &*channel, &format!("a signature made with {what}"), request).await?;
         }
         let added: Vec<HeaderName> = good
             .headers()
@@ -93,7 +95,7 @@ pub(super) async fn a_wrong_proof_is_refused(run: &Run<'_>) -> Checked {
     Ok(())
 }
 
-/// A proof with one thing wrong with it, in each place.
+/// Returns invalid variants of a signature.
 fn wrong(proof: &str) -> Vec<String> {
     let characters: Vec<char> = proof.chars().collect();
     let len = characters.len();
@@ -111,14 +113,17 @@ fn wrong(proof: &str) -> Vec<String> {
     wrong
 }
 
-/// What the proof covers cannot be changed: not a byte of a body, not the address, not a field.
-pub(super) async fn a_changed_webhook_is_refused(run: &Run<'_>) -> Checked {
+/// Any change to what the signature covers is rejected: a byte of the body, the URL, a field.
+pub(super) async fn a_changed_webhook_is_refused(run: &Run<'_>) -> CheckResult {
     let webhooks = proven(run)?;
     let covers = run.subject.signer().covers;
-    applies(covers != SignatureCoverage::Nothing, "its proof covers nothing: a token shows who sends, and not what")?;
+    applies(
+        covers != SignatureCoverage::Nothing,
+        "the signature covers nothing: a token proves the sender, not the content",
+    )?;
     applies(
         covers != SignatureCoverage::Claims,
-        "its proof covers claims inside the body, which only its own tests know",
+        "the signature covers claims in the body, which the suite cannot change",
     )?;
     let channel = run.receiving(&[OWN])?;
     for webhook in webhooks.iter().take(3) {
@@ -170,13 +175,13 @@ pub(super) async fn a_changed_webhook_is_refused(run: &Run<'_>) -> Checked {
     Ok(())
 }
 
-/// A proof that carries its time is refused once it is too old or too new, and taken just inside.
-pub(super) async fn a_stale_webhook_is_refused(run: &Run<'_>) -> Checked {
+/// A signature with a timestamp is rejected outside of its tolerance, and accepted just inside.
+pub(super) async fn a_stale_webhook_is_refused(run: &Run<'_>) -> CheckResult {
     let webhooks = proven(run)?;
     let Some(tolerance) = run.subject.signer().tolerance else {
-        return applies(false, "its proof has no time");
+        return applies(false, "the signature has no timestamp");
     };
-    let Some(webhook) = webhooks.first() else { return applies(false, "no webhook is recorded") };
+    let Some(webhook) = webhooks.first() else { return applies(false, "expected a recorded webhook, got none") };
     let channel = run.receiving(&[OWN])?;
     let (now, inside, outside) = (run.subject.now(), tolerance / 2, tolerance + Duration::from_secs(2));
     for (at, good) in [
@@ -189,52 +194,61 @@ pub(super) async fn a_stale_webhook_is_refused(run: &Run<'_>) -> Checked {
         let request = run.arriving(run.signed(&webhook.request, true, OWN), at);
         let taken = run.receive(&*channel, &request).await?;
         match taken {
-            Ok(_) if !good => return Err(Stop::Failed("a proof that is out of date is taken".to_owned())),
-            Err(error) if good => return Err(Stop::Failed(format!("a proof within its time is refused: {error}"))),
+            Ok(_) if !good => {
+                return Err(CheckError::Failed("stale signature: expected a rejection, got success".to_owned()));
+            }
+            Err(error) if good => {
+                return Err(CheckError::Failed(format!("fresh signature: expected success, got {error}")));
+            }
             _ => {}
         }
     }
     Ok(())
 }
 
-/// Without a secret nothing is taken, and least of all what is signed with an empty one.
-pub(super) async fn no_secret_opens_nothing(run: &Run<'_>) -> Checked {
+/// Without a secret every webhook is rejected, including one signed with an empty secret.
+pub(super) async fn no_secret_opens_nothing(run: &Run<'_>) -> CheckResult {
     let webhooks = proven(run)?;
     let mut setup = run.setup("http://127.0.0.1:9", Pace::Patient);
     setup.webhook_secrets.clear();
-    // Not to be built at all is as good.
+    // Refusing to connect is valid too.
     let Ok(channel) = run.subject.connect(&setup) else { return Ok(()) };
     for webhook in webhooks.iter().take(3) {
         for signed in [true, false] {
             let request = run.arriving(run.signed(&webhook.request, signed, ""), run.subject.now());
             let received = run.receive(&*channel, &request).await?;
-            ensure!(received.is_err(), "with no secret set, a webhook that anybody can make is taken");
+            ensure!(received.is_err(), "no secret set: expected a rejection, got success");
         }
     }
     Ok(())
 }
 
-/// While a secret is rotated the old and the new one are good; afterwards the old one is not.
-pub(super) async fn old_and_new_secret_open_during_a_rotation(run: &Run<'_>) -> Checked {
+/// During a rotation the old and the new secret verify; afterwards the old one does not.
+pub(super) async fn old_and_new_secret_open_during_a_rotation(run: &Run<'_>) -> CheckResult {
     let webhooks = proven(run)?;
-    let Some(webhook) = webhooks.first() else { return applies(false, "no webhook is recorded") };
+    let Some(webhook) = webhooks.first() else { return applies(false, "expected a recorded webhook, got none") };
     for both in [[OWN, NEXT], [NEXT, OWN]] {
         let channel = run.receiving(&both)?;
         for secret in both {
             let received = run.receive(&*channel, &run.arrives(webhook, secret)).await?;
-            let received = received.map_err(|error| format!("of two secrets, one opens nothing: {error}"))?;
-            ensure!(!received.events.is_empty(), "of two secrets, one makes no events");
+            let received =
+                received.map_err(|error| format!("rotation: expected both secrets to verify, got {error}"))?;
+            ensure!(!received.events.is_empty(), "rotation: expected events with both secrets, got none");
         }
     }
     let channel = run.receiving(&[NEXT])?;
-    refused(run, &*channel, "a proof made with the old secret", run.signed(&webhook.request, true, OWN)).await
+    refused(run, &*channel, "a signature made with the old secret", run.signed(&webhook.request, true, OWN)).await
 }
 
-/// The secret of one account makes no event of another.
-pub(super) async fn a_secret_makes_events_of_its_own_accounts_only(run: &Run<'_>) -> Checked {
-    let told =
-        |webhook: &Webhook| webhook.told().iter().any(|told| matches!(told.what, What::Inbound | What::Delivery));
-    let webhooks: Vec<_> = proven(run)?.into_iter().filter(told).collect();
+/// The secret of one account yields no event of another.
+pub(super) async fn a_secret_makes_events_of_its_own_accounts_only(run: &Run<'_>) -> CheckResult {
+    let has_message = |webhook: &Webhook| {
+        webhook
+            .expected_events()
+            .iter()
+            .any(|expected| matches!(expected.kind, EventKind::Inbound | EventKind::Delivery))
+    };
+    let webhooks: Vec<_> = proven(run)?.into_iter().filter(has_message).collect();
     applies(!webhooks.is_empty(), "no webhook with a message or a delivery is recorded")?;
     let mut setup = run.setup("http://127.0.0.1:9", Pace::Patient);
     setup.webhook_secrets = own(&[OWN]).into_iter().chain(elsewhere()).collect();
@@ -242,10 +256,10 @@ pub(super) async fn a_secret_makes_events_of_its_own_accounts_only(run: &Run<'_>
     for webhook in &webhooks {
         let received = run.receive(&*channel, &run.arrives(webhook, OTHER)).await?;
         if let Ok(Received { events, discarded, .. }) = received {
-            ensure!(events.is_empty(), "the secret of another account makes {} events of this one", events.len());
+            ensure!(events.is_empty(), "secret of another account: expected no events, got {}", events.len());
             ensure!(
                 !discarded.is_empty(),
-                "events of an account that the secret does not own are dropped without a count"
+                "events of an account that the secret does not own: expected them counted as discarded, got none"
             );
         }
     }

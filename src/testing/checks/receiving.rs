@@ -1,4 +1,4 @@
-//! What a gateway tells arrives, as often as it tells it and in whatever order.
+//! Checks of webhooks.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -12,70 +12,75 @@ use crate::model::clock::{Clock, VirtualClock};
 use crate::model::error::{Error, ErrorKind};
 use crate::model::event::{DeliveryOf, Event};
 use crate::model::id::MessageId;
-use crate::testing::run::{Checked, OWN, Run, Stop, applies, caught, ensure, id, tells};
-use crate::testing::subject::{ExpectedEvent, Reception, Webhook, What};
+use crate::testing::run::{CheckError, CheckResult, OWN, Run, applies, caught, compare_events, ensure, id};
+use crate::testing::subject::{EventKind, ExpectedEvent, Reception, Webhook};
 use crate::webhook::{BODY_MAX, Received};
 
-/// The recorded webhooks that bring events, with what they bring where that is recorded.
-pub(super) fn bringing(run: &Run<'_>) -> Checked<Vec<Webhook>> {
-    applies(run.info.capability.receive, "it takes no webhooks")?;
+/// Returns the recorded webhooks that contain events.
+pub(super) fn bringing(run: &Run<'_>) -> CheckResult<Vec<Webhook>> {
+    applies(run.info.capability.receive, "receives no webhooks")?;
     let brings = |webhook: &Webhook| !matches!(webhook.result, Reception::Refused | Reception::Replies(..));
     let webhooks: Vec<_> = run.subject.webhooks().into_iter().filter(brings).collect();
-    ensure!(!webhooks.is_empty(), "no webhook is recorded");
+    ensure!(!webhooks.is_empty(), "expected a recorded webhook, got none");
     Ok(webhooks)
 }
 
-/// Receives a recorded webhook as the gateway sends it.
-pub(super) async fn receive(run: &Run<'_>, channel: &dyn Channel, nth: usize, webhook: &Webhook) -> Checked<Received> {
+/// Receives a recorded webhook.
+pub(super) async fn receive(
+    run: &Run<'_>,
+    channel: &dyn Channel,
+    nth: usize,
+    webhook: &Webhook,
+) -> CheckResult<Received> {
     let received = run.receive(channel, &run.arrives(webhook, OWN)).await?;
     received.map_err(|error| {
         let hint = match error.kind() {
-            ErrorKind::Unauthenticated => "; does `Subject::signer` sign as the scheme expects it?",
+            ErrorKind::Unauthenticated => "; check that `Subject::signer` matches the scheme",
             _ => "",
         };
-        Stop::Failed(format!("webhook {}: it is refused: {error}{hint}", nth + 1))
+        CheckError::Failed(format!("webhook {}: expected success, got {error}{hint}", nth + 1))
     })
 }
 
-/// A recorded webhook brings its events, and is answered as its gateway wants it.
-pub(super) async fn a_webhook_brings_what_was_recorded(run: &Run<'_>) -> Checked {
+/// A recorded webhook returns its events, with the response that its gateway expects.
+pub(super) async fn a_webhook_brings_what_was_recorded(run: &Run<'_>) -> CheckResult {
     for (nth, webhook) in bringing(run)?.iter().enumerate() {
         let channel = run.receiving(&[OWN])?;
         let received = receive(run, &*channel, nth, webhook).await?;
         let (n, status) = (nth + 1, received.response.status);
-        ensure!(
-            status.is_success(),
-            "webhook {n} is answered {status}: the gateway will send it again, or never again"
-        );
+        ensure!(status.is_success(), "webhook {n}: expected a 2xx response, got {status}");
         if let Reception::Discards(events) = webhook.result {
             let (brought, discarded) = (received.events.len(), received.discarded_events());
-            ensure!(brought == 0, "webhook {n} is of another account, and brings {brought} events");
-            ensure!(
-                discarded == events,
-                "of webhook {n}, {discarded} events are discarded, and {events} were recorded"
-            );
+            ensure!(brought == 0, "webhook {n} of another account: expected no events, got {brought}");
+            ensure!(discarded == events, "webhook {n}: expected {events} discarded events, got {discarded}");
             continue;
         }
         let discarded = received.discarded_events();
-        ensure!(discarded == 0, "of webhook {n}, {discarded} events are discarded");
+        ensure!(discarded == 0, "webhook {n}: expected no discarded events, got {discarded}");
         match &webhook.result {
-            Reception::Brings(told) => tells(&received.events, told).map_err(|why| format!("webhook {n}: {why}"))?,
-            _ => ensure!(!received.events.is_empty(), "webhook {n} brings no event"),
+            Reception::Brings(expected) => {
+                compare_events(&received.events, expected).map_err(|difference| format!("webhook {n}: {difference}"))
+            }?,
+            _ => ensure!(!received.events.is_empty(), "webhook {n}: expected an event, got none"),
         }
     }
     Ok(())
 }
 
-/// Each event names its gateway, medium and account, and keeps what the gateway wrote.
+/// Each event has its gateway, medium and account, and the gateway's raw bytes.
 ///
 /// Its medium is the channel's own. One that stands in front of it, such as RCS in front of SMS, is right as well where the
 /// person is at an address of the channel's medium: they are one person on both.
-pub(super) async fn an_event_says_where_it_comes_from(run: &Run<'_>) -> Checked {
+pub(super) async fn an_event_says_where_it_comes_from(run: &Run<'_>) -> CheckResult {
     for (nth, webhook) in bringing(run)?.iter().enumerate() {
         let channel = run.receiving(&[OWN])?;
         for event in receive(run, &*channel, nth, webhook).await?.events {
             let (n, envelope) = (nth + 1, event.envelope());
-            ensure!(envelope.gateway == run.info.gateway, "webhook {n}: an event is of gateway {}", envelope.gateway);
+            ensure!(
+                envelope.gateway == run.info.gateway,
+                "webhook {n}: expected the channel's gateway, got {}",
+                envelope.gateway
+            );
             let person = match &event {
                 Event::Inbound(inbound) => Some(&inbound.from),
                 Event::OptOut(opt_out) => Some(&opt_out.from),
@@ -85,44 +90,52 @@ pub(super) async fn an_event_says_where_it_comes_from(run: &Run<'_>) -> Checked 
             let in_front = matches!(envelope.medium, Medium::Other(_))
                 && person.is_some_and(|person| person.fits(&run.info.medium));
             let of_medium = envelope.medium == run.info.medium || in_front;
-            ensure!(of_medium, "webhook {n}: an event is of medium {}", envelope.medium);
-            ensure!(!envelope.account.as_str().is_empty(), "webhook {n}: an event is of no account");
-            ensure!(envelope.at.as_millis() > 0, "webhook {n}: an event has no time");
+            ensure!(of_medium, "webhook {n}: expected the channel's medium, got {}", envelope.medium);
+            ensure!(!envelope.account.as_str().is_empty(), "webhook {n}: expected an account, got none");
+            ensure!(envelope.at.as_millis() > 0, "webhook {n}: expected the gateway's time, got none");
             let (raw, body) = (envelope.raw.as_bytes(), webhook.request.body());
-            ensure!(run.subject.in_memory() || !raw.is_empty(), "webhook {n}: an event keeps nothing of the webhook");
+            ensure!(
+                run.subject.in_memory() || !raw.is_empty(),
+                "webhook {n}: expected raw bytes of the webhook, got none"
+            );
             let there = body.is_empty() || raw.is_empty() || body.windows(raw.len()).any(|piece| piece == raw);
-            ensure!(there, "webhook {n}: an event keeps what the gateway did not write");
+            ensure!(there, "webhook {n}: expected raw bytes of the webhook, got others");
             let secret = raw.windows(OWN.len()).any(|piece| piece == OWN.as_bytes());
-            ensure!(!secret, "webhook {n}: an event keeps the secret that proved it, and takes it into stores");
+            ensure!(!secret, "webhook {n}: the raw bytes of an event contain the secret, and would be stored");
             if let Event::Inbound(inbound) = &event {
                 let nobody = matches!(inbound.from, Address::SenderName(_));
                 let fits = inbound.from.fits(&run.info.medium) || inbound.echo || nobody;
-                ensure!(fits, "webhook {n}: a message's writer is at an address of another medium");
+                ensure!(fits, "webhook {n}: expected a sender's address of the medium, got another");
             }
         }
     }
     Ok(())
 }
 
-/// Several events of one webhook come in the order in which the gateway wrote them.
-pub(super) async fn a_batch_keeps_its_order(run: &Run<'_>) -> Checked {
-    let batches: Vec<_> = bringing(run)?.into_iter().filter(|webhook| ids_told(webhook.told()).len() > 1).collect();
+/// Events of one webhook keep the gateway's order.
+pub(super) async fn a_batch_keeps_its_order(run: &Run<'_>) -> CheckResult {
+    let batches: Vec<_> =
+        bringing(run)?.into_iter().filter(|webhook| expected_ids(webhook.expected_events()).len() > 1).collect();
     applies(!batches.is_empty(), "no webhook with several events is recorded")?;
     for (nth, webhook) in batches.iter().enumerate() {
         let channel = run.receiving(&[OWN])?;
         let received = receive(run, &*channel, nth, webhook).await?;
         let came: Vec<_> = received.events.iter().filter_map(id).collect();
-        ensure!(came == ids_told(webhook.told()), "the events of batch {} are not in the order recorded", nth + 1);
+        ensure!(
+            came == expected_ids(webhook.expected_events()),
+            "batch {}: expected the recorded order of events, got another",
+            nth + 1
+        );
     }
     Ok(())
 }
 
-fn ids_told(told: &[ExpectedEvent]) -> Vec<&str> {
-    told.iter().filter_map(|told| told.id.as_deref()).collect()
+fn expected_ids(events: &[ExpectedEvent]) -> Vec<&str> {
+    events.iter().filter_map(|expected| expected.id.as_deref()).collect()
 }
 
-/// A webhook that comes again, after a restart and later, brings events of the same ids; and two events never have one.
-pub(super) async fn a_repeated_event_has_the_same_id(run: &Run<'_>) -> Checked {
+/// A redelivered webhook, after a restart and later, returns the same event ids; distinct events have distinct ids.
+pub(super) async fn a_repeated_event_has_the_same_id(run: &Run<'_>) -> CheckResult {
     for (nth, webhook) in bringing(run)?.iter().enumerate() {
         let mut ids = Vec::new();
         for later in [Duration::ZERO, Duration::from_millis(1_234)] {
@@ -130,24 +143,23 @@ pub(super) async fn a_repeated_event_has_the_same_id(run: &Run<'_>) -> Checked {
             let request = run.signed(&webhook.request, webhook.signed, OWN);
             let request = run.arriving(request, run.subject.now().plus(later));
             let received = run.receive(&*channel, &request).await?;
-            let received = received.map_err(|error| format!("webhook {}: it is refused: {error}", nth + 1))?;
+            let received = received.map_err(|error| format!("webhook {}: expected success, got {error}", nth + 1))?;
             ids.push(received.events.iter().map(Event::id).collect::<Vec<_>>());
         }
         ensure!(
             ids.first() == ids.last(),
-            "webhook {}: when it comes again, its events have other ids: does an id or a time come from its arrival?",
+            "webhook {}: expected the same ids on redelivery, got others: does an id depend on the arrival time?",
             nth + 1
         );
         let all = ids.pop().unwrap_or_default();
         let different: BTreeSet<_> = all.iter().collect();
-        ensure!(different.len() == all.len(), "webhook {}: two of its events have one id", nth + 1);
+        ensure!(different.len() == all.len(), "webhook {}: expected distinct event ids, got a duplicate", nth + 1);
     }
     Ok(())
 }
 
-/// An event that was stored is the same one when it is read again, with the same id: of recorded webhooks, and of 2,000 that
-/// chance made of them.
-pub(super) async fn an_event_survives_a_store(run: &Run<'_>) -> Checked {
+/// An event round-trips through serde, with the same id: of recorded webhooks and of 2,000 random mutations.
+pub(super) async fn an_event_survives_a_store(run: &Run<'_>) -> CheckResult {
     let webhooks = bringing(run)?;
     let channel = run.receiving(&[OWN])?;
     let mut chance = Chance::new(run);
@@ -160,18 +172,18 @@ pub(super) async fn an_event_survives_a_store(run: &Run<'_>) -> Checked {
         let Some(Ok(received)) = caught(channel.receive(&run.arrives(&webhook, OWN))).await else { continue };
         for event in received.events {
             let stored =
-                serde_json::to_string(&event).map_err(|_| format!("webhook {nth}: an event cannot be stored"))?;
+                serde_json::to_string(&event).map_err(|_| format!("webhook {nth}: cannot serialise an event"))?;
             let again = serde_json::from_str::<Event>(&stored);
-            let again = again.map_err(|_| format!("webhook {nth}: an event cannot be read from a store"))?;
-            ensure!(again == event, "webhook {nth}: an event is another one after a store");
-            ensure!(again.id() == event.id(), "webhook {nth}: an event has another id after a store");
+            let again = again.map_err(|_| format!("webhook {nth}: cannot deserialise an event"))?;
+            ensure!(again == event, "webhook {nth}: expected the same event after serialisation, got another");
+            ensure!(again.id() == event.id(), "webhook {nth}: expected the same id after serialisation, got another");
         }
     }
     Ok(())
 }
 
-/// A delivery names its message by the gateway's id, by our key, or as all up to a moment.
-pub(super) async fn a_status_names_its_message(run: &Run<'_>) -> Checked {
+/// A delivery identifies its message by the gateway's id, by our key, or as all up to a time.
+pub(super) async fn a_status_names_its_message(run: &Run<'_>) -> CheckResult {
     let mut any = false;
     for (nth, webhook) in bringing(run)?.iter().enumerate() {
         let channel = run.receiving(&[OWN])?;
@@ -184,45 +196,50 @@ pub(super) async fn a_status_names_its_message(run: &Run<'_>) -> Checked {
                 }
                 DeliveryOf::UpTo { .. } => true,
             };
-            ensure!(named, "webhook {}: a delivery is of no message", nth + 1);
-            ensure!(!delivery.status.is_empty(), "webhook {}: a delivery lost the gateway's own word", nth + 1);
+            ensure!(named, "webhook {}: expected a delivery with an id, a key or a time, got none", nth + 1);
+            ensure!(!delivery.status.is_empty(), "webhook {}: expected the gateway's status text, got none", nth + 1);
         }
     }
     applies(any, "no delivery is recorded")
 }
 
-/// Statuses are told in whichever order and however often they come, and before a send has its answer too: what holds is
-/// for the ladder to say.
-pub(super) async fn statuses_in_any_order_are_all_told(run: &Run<'_>) -> Checked {
+/// Statuses are reported in any order and number, even before the send returns: the delivery ladder resolves them.
+pub(super) async fn statuses_in_any_order_are_all_told(run: &Run<'_>) -> CheckResult {
     let webhooks = bringing(run)?;
     let statuses: Vec<_> = webhooks
         .iter()
         .enumerate()
-        .filter(|(_, webhook)| webhook.told().iter().any(|told| told.what == What::Delivery))
+        .filter(|(_, webhook)| webhook.expected_events().iter().any(|expected| expected.kind == EventKind::Delivery))
         .collect();
     applies(!statuses.is_empty(), "no delivery is recorded")?;
-    // One channel, that has sent nothing: it has no memory that could decide what is told.
+    // One channel that has sent nothing: no earlier send influences the result.
     let channel = run.receiving(&[OWN])?;
     for (nth, webhook) in statuses.iter().chain(statuses.iter().rev()).chain(&statuses) {
         let received = receive(run, &*channel, *nth, webhook).await?;
-        let told = webhook.told();
-        tells(&received.events, told).map_err(|why| format!("webhook {}, in another order: {why}", nth + 1))?;
+        let expected = webhook.expected_events();
+        compare_events(&received.events, expected)
+            .map_err(|difference| format!("webhook {}, in another order: {difference}", nth + 1))?;
     }
     Ok(())
 }
 
-/// What the adapter does not know is kept whole and answered 2xx: a gateway that is told otherwise sends it for days.
-pub(super) async fn what_is_not_known_is_kept(run: &Run<'_>) -> Checked {
+/// An unrecognised event is kept and answered 2xx: otherwise the gateway redelivers it for days.
+pub(super) async fn what_is_not_known_is_kept(run: &Run<'_>) -> CheckResult {
     let webhooks = bringing(run)?;
     for (nth, webhook) in webhooks.iter().enumerate() {
-        let unknown = webhook.told().iter().filter(|told| told.what == What::Unrecognised).count();
+        let unknown =
+            webhook.expected_events().iter().filter(|expected| expected.kind == EventKind::Unrecognised).count();
         if unknown > 0 {
             let channel = run.receiving(&[OWN])?;
             let received = receive(run, &*channel, nth, webhook).await?;
-            let kept = received.events.iter().filter(|event| What::of(event) == What::Unrecognised).count();
+            let kept = received.events.iter().filter(|event| EventKind::of(event) == EventKind::Unrecognised).count();
             let status = received.response.status;
-            ensure!(status.is_success(), "webhook {}: what is not known is answered {status}", nth + 1);
-            ensure!(kept == unknown, "webhook {}: of {unknown} things that are not known, {kept} are kept", nth + 1);
+            ensure!(
+                status.is_success(),
+                "webhook {}: expected a 2xx response to an unrecognised event, got {status}",
+                nth + 1
+            );
+            ensure!(kept == unknown, "webhook {}: expected {unknown} unrecognised events, got {kept}", nth + 1);
         }
     }
     let Some(model) = webhooks.first() else { return Ok(()) };
@@ -237,10 +254,10 @@ pub(super) async fn what_is_not_known_is_kept(run: &Run<'_>) -> Checked {
         }
         let channel = run.receiving(&[OWN])?;
         let received = run.receive(&*channel, &run.arrives(&webhook, OWN)).await?;
-        let Some(received) = taken("a webhook that is not known", received)? else { continue };
+        let Some(received) = taken("an unrecognised webhook", received)? else { continue };
         let lost = received.events.is_empty() && received.discarded.is_empty();
-        // A form, and an object, are how gateways write: what they say must not get lost.
-        ensure!(!lost || !strange.contains("conformance"), "a verified webhook that is not known is dropped");
+        // Gateways send forms and objects: these must not be dropped.
+        ensure!(!lost || !strange.contains("conformance"), "unrecognised webhook: expected an event, got none");
     }
     Ok(())
 }
@@ -249,24 +266,24 @@ fn percent(text: &str) -> String {
     form_urlencoded::Serializer::new(String::new()).append_key_only(text).finish()
 }
 
-/// What came of a verified webhook: events, or a refusal of its proof, which a scheme may make of bytes that its gateway
-/// never signs. Any other error is none.
-fn taken(what: &str, received: Result<Received, Error>) -> Checked<Option<Received>> {
+/// Returns the events of a verified webhook, `None` if the scheme rejected bytes that its gateway never signs. Any other
+/// error fails the check.
+fn taken(what: &str, received: Result<Received, Error>) -> CheckResult<Option<Received>> {
     match received {
         Ok(received) => {
             let status = received.response.status;
-            ensure!(status.is_success(), "{what} is answered {status}");
+            ensure!(status.is_success(), "{what}: expected a 2xx response, got {status}");
             Ok(Some(received))
         }
         Err(error) if error.kind() == ErrorKind::Unauthenticated => Ok(None),
-        Err(error) => Err(Stop::Failed(format!("{what}, whose proof is good, is an error: {error}"))),
+        Err(error) => Err(CheckError::Failed(format!("{what} with a valid signature: expected success, got {error}"))),
     }
 }
 
-/// A body that ends early is kept, and no error: its proof is good, so the gateway wrote it so.
-pub(super) async fn a_body_cut_short_is_no_error(run: &Run<'_>) -> Checked {
+/// A truncated body with a valid signature is kept and is no error: the gateway sent it so.
+pub(super) async fn a_body_cut_short_is_no_error(run: &Run<'_>) -> CheckResult {
     let bodies: Vec<_> = bringing(run)?.into_iter().filter(|webhook| !webhook.request.body().is_empty()).collect();
-    applies(!bodies.is_empty(), "its webhooks have no body")?;
+    applies(!bodies.is_empty(), "webhooks without a body")?;
     for (nth, webhook) in bodies.iter().take(8).enumerate() {
         let body = webhook.request.body().clone();
         for part in 0..16 {
@@ -274,17 +291,17 @@ pub(super) async fn a_body_cut_short_is_no_error(run: &Run<'_>) -> Checked {
             *short.request.body_mut() = body.slice(..body.len() * part / 16);
             let channel = run.receiving(&[OWN])?;
             let received = run.receive(&*channel, &run.arrives(&short, OWN)).await?;
-            taken(&format!("webhook {} cut to {part}/16", nth + 1), received)?;
+            taken(&format!("webhook {} truncated to {part}/16", nth + 1), received)?;
         }
     }
     Ok(())
 }
 
-/// A body over the limit is refused with 413, whatever its proof.
-pub(super) async fn a_body_over_the_limit_is_refused(run: &Run<'_>) -> Checked {
+/// A body over the limit is rejected with 413, whatever its signature.
+pub(super) async fn a_body_over_the_limit_is_refused(run: &Run<'_>) -> CheckResult {
     let webhooks = bringing(run)?;
     let Some(model) = webhooks.iter().find(|webhook| !webhook.request.body().is_empty()) else {
-        return applies(false, "its webhooks have no body");
+        return applies(false, "webhooks without a body");
     };
     let mut large = model.clone();
     let mut body = model.request.body().to_vec();
@@ -293,43 +310,41 @@ pub(super) async fn a_body_over_the_limit_is_refused(run: &Run<'_>) -> Checked {
     let channel = run.receiving(&[OWN])?;
     match run.receive(&*channel, &run.arrives(&large, OWN)).await? {
         Err(error) if error.webhook_status() == StatusCode::PAYLOAD_TOO_LARGE => Ok(()),
-        Err(error) => Err(Stop::Failed(format!("a body over 4 MiB is answered {}", error.webhook_status()))),
-        Ok(_) => Err(Stop::Failed("a body over 4 MiB is taken".to_owned())),
+        Err(error) => Err(CheckError::Failed(format!("body over 4 MiB: expected 413, got {}", error.webhook_status()))),
+        Ok(_) => Err(CheckError::Failed("body over 4 MiB: expected 413, got success".to_owned())),
     }
 }
 
-/// How many bodies are made up.
+/// The number of random bodies.
 const BODIES: usize = 10_000;
 
-/// No bytes make it panic, or fail: 10,000 webhooks of chance and of recorded ones gone wrong, each with a good proof.
-pub(super) async fn no_bytes_make_it_panic(run: &Run<'_>) -> Checked {
+/// No bytes cause a panic or an error: 10,000 random and mutated webhooks with valid signatures.
+pub(super) async fn no_bytes_make_it_panic(run: &Run<'_>) -> CheckResult {
     let webhooks = bringing(run)?;
     let channel = run.receiving(&[OWN])?;
     let (mut chance, mut read) = (Chance::new(run), 0);
     for _ in 0..BODIES {
         let Some(webhook) = chance.spoil_one_of(&webhooks) else { continue };
         let request = run.arrives(&webhook, OWN);
-        // Not noted: 10,000 of them are too many to keep.
+        // Not recorded: 10,000 are too many to keep.
         let what = || match webhook.request.body().as_ref() {
-            [] => format!("the webhook of chance {}", webhook.request.uri()),
-            body => format!("the webhook of chance {}", body.get(..400).unwrap_or(body).escape_ascii()),
+            [] => format!("random webhook {}", webhook.request.uri()),
+            body => format!("random webhook {}", body.get(..400).unwrap_or(body).escape_ascii()),
         };
-        let received = caught(channel.receive(&request)).await.ok_or_else(|| format!("{} makes it panic", what()))?;
+        let received =
+            caught(channel.receive(&request)).await.ok_or_else(|| format!("{}: expected no panic, got one", what()))?;
         let good = received.as_ref().is_ok_and(|received| received.response.status.is_success());
         read += usize::from(good);
         if !good {
             taken(&what(), received)?;
         }
     }
-    // A scheme may refuse some of them, such as bytes that its gateway never signs; one that refuses most proves nothing.
-    ensure!(
-        read > BODIES / 2,
-        "of {BODIES} webhooks with a good proof, only {read} are taken: does the signer sign as it should?"
-    );
+    // A scheme may reject some, such as bytes that its gateway never signs; if it rejects most, the check proves nothing.
+    ensure!(read > BODIES / 2, "of {BODIES} signed webhooks only {read} are accepted: check `Subject::signer`");
     Ok(())
 }
 
-/// Seeded chance.
+/// Seeded randomness.
 struct Chance(VirtualClock);
 
 impl Chance {
@@ -339,12 +354,12 @@ impl Chance {
 
     fn below(&mut self, end: usize) -> usize {
         let mut bytes = [0; 4];
-        // A virtual clock's chance never fails.
+        // The randomness of a virtual clock never fails.
         _ = self.0.random(&mut bytes);
         usize::try_from(u32::from_le_bytes(bytes)).unwrap_or_default() % end.max(1)
     }
 
-    /// One of these webhooks with something wrong; none when that is no HTTP.
+    /// Mutates one of these webhooks, `None` if the result is not valid HTTP.
     fn spoil_one_of(&mut self, webhooks: &[Webhook]) -> Option<Webhook> {
         let mut webhook = webhooks.get(self.below(webhooks.len()))?.clone();
         let request = &mut webhook.request;
@@ -359,7 +374,7 @@ impl Chance {
         Some(webhook)
     }
 
-    /// Bytes of chance, or these with something wrong.
+    /// Returns random bytes, or a mutation of these.
     fn spoilt(&mut self, good: &[u8]) -> Vec<u8> {
         let mut bytes = good.to_vec();
         match self.below(8) {
@@ -398,7 +413,7 @@ impl Chance {
         bytes
     }
 
-    /// Puts something of another kind somewhere in it.
+    /// Replaces a random value with one of another type.
     fn spoil(&mut self, json: &mut serde_json::Value, depth: usize) {
         use serde_json::{Value, json};
         let inner: Vec<&mut Value> = match json {
@@ -432,8 +447,8 @@ impl Chance {
     }
 }
 
-/// A handshake is answered exactly as recorded, and a wrong one is refused; neither brings an event.
-pub(super) async fn a_handshake_is_answered_exactly(run: &Run<'_>) -> Checked {
+/// A handshake gets exactly the recorded response, and an invalid one is rejected; neither returns an event.
+pub(super) async fn a_handshake_is_answered_exactly(run: &Run<'_>) -> CheckResult {
     let webhooks = run.subject.webhooks();
     let mut any = false;
     for (nth, webhook) in webhooks.iter().enumerate() {
@@ -446,17 +461,17 @@ pub(super) async fn a_handshake_is_answered_exactly(run: &Run<'_>) -> Checked {
         let received = run.receive(&*channel, &run.arrives(webhook, OWN)).await?;
         match (&webhook.result, received) {
             (Reception::Replies(status, body), Ok(received)) => {
-                ensure!(received.events.is_empty(), "webhook {n} is a handshake, and brings events");
+                ensure!(received.events.is_empty(), "handshake {n}: expected no events, got some");
                 let reply = &received.response;
-                ensure!(reply.status == *status, "webhook {n} is answered {}, and {status} was recorded", reply.status);
-                ensure!(reply.body == body(OWN), "webhook {n} is not answered with the body recorded");
+                ensure!(reply.status == *status, "handshake {n}: expected {status}, got {}", reply.status);
+                ensure!(reply.body == body(OWN), "handshake {n}: expected the recorded body, got another");
             }
             (Reception::Refused, Err(error)) => {
                 let kind = error.kind();
-                ensure!(kind == ErrorKind::Unauthenticated, "webhook {n} is refused as {kind:?}");
+                ensure!(kind == ErrorKind::Unauthenticated, "webhook {n}: expected Unauthenticated, got {kind:?}");
             }
-            (_, Ok(_)) => return Err(Stop::Failed(format!("webhook {n} should be refused, and is taken"))),
-            (_, Err(error)) => return Err(Stop::Failed(format!("webhook {n} is refused: {error}"))),
+            (_, Ok(_)) => return Err(CheckError::Failed(format!("webhook {n}: expected a rejection, got success"))),
+            (_, Err(error)) => return Err(CheckError::Failed(format!("webhook {n}: expected success, got {error}"))),
         }
     }
     applies(any, "no handshake is recorded")

@@ -1,4 +1,4 @@
-//! What is sent is what was meant, once.
+//! Checks of sends.
 
 use futures_core::future::BoxFuture;
 use serde::{Deserialize, Serialize};
@@ -9,45 +9,45 @@ use crate::model::capability::{TextLimit, Unit};
 use crate::model::error::{ErrorKind, Outcome, Result};
 use crate::model::message::{Accepted, GatewayOptions, Message};
 use crate::testing::fake_gateway::FakeGateway;
-use crate::testing::run::{Came, Checked, Pace, Replayed, Run, Stop, applies, ensure};
+use crate::testing::run::{CallResult, CheckError, CheckResult, Pace, Replayed, Run, applies, ensure};
 use crate::testing::step::{SocketFault, Step};
 use crate::testing::subject::{Call, Expectation};
 
-/// The requests of every recorded send are those that were recorded, and no others.
-pub(super) async fn a_message_is_written_as_it_was_recorded(run: &Run<'_>) -> Checked {
+/// Every recorded send makes exactly its recorded requests.
+pub(super) async fn a_message_is_written_as_it_was_recorded(run: &Run<'_>) -> CheckResult {
     let sends = run.accepted_sends();
     applies(!sends.is_empty(), "no send is recorded")?;
     for (nth, exchange) in sends.iter().enumerate() {
-        let Replayed { came, double, .. } = run.replay(exchange, |_, step| step).await?;
-        let problems = double.problems();
+        let Replayed { result, gateway, .. } = run.replay(exchange, |_, step| step).await?;
+        let problems = gateway.problems();
         ensure!(problems.is_empty(), "accepted send {}: {}", nth + 1, problems.join("; "));
-        if let Came::Failed(error) = came {
-            return Err(Stop::Failed(format!("accepted send {}: it failed: {error}", nth + 1)));
+        if let CallResult::Failed(error) = result {
+            return Err(CheckError::Failed(format!("accepted send {}: expected acceptance, got {error}", nth + 1)));
         }
     }
     Ok(())
 }
 
-/// An accepted send has the id of every part that the gateway named, and the name of its gateway.
-pub(super) async fn every_id_is_kept(run: &Run<'_>) -> Checked {
+/// An accepted send has the gateway's id of every part, and the gateway's name.
+pub(super) async fn every_id_is_kept(run: &Run<'_>) -> CheckResult {
     let sends = run.accepted_sends();
     applies(!sends.is_empty(), "no send is recorded")?;
     for exchange in sends {
         let replayed = run.replay(&exchange, |_, step| step.unconditional()).await?;
-        if let (Came::Accepted(accepted), Expectation::Accepted(ids)) = (replayed.came, &exchange.result) {
+        if let (CallResult::Accepted(accepted), Expectation::Accepted(ids)) = (replayed.result, &exchange.result) {
             let came: Vec<_> = accepted.ids().map(crate::model::id::MessageId::as_str).collect();
             let (here, there) = (came.len(), ids.len());
-            ensure!(came == *ids, "the {here} ids of an accepted send are not the {there} that the gateway gave");
-            ensure!(came.iter().all(|id| !id.trim().is_empty()), "an accepted send has an empty id");
+            ensure!(came == *ids, "accepted send: expected the gateway's {there} ids, got {here}");
+            ensure!(came.iter().all(|id| !id.trim().is_empty()), "accepted send: expected an id, got an empty one");
             let gateway = accepted.gateway;
-            ensure!(gateway == run.info.gateway, "it was accepted by {gateway}, which is not the channel's gateway");
+            ensure!(gateway == run.info.gateway, "accepted send: expected the channel's gateway, got {gateway}");
         }
     }
     Ok(())
 }
 
-/// Each recorded refusal has its kind, outcome and code, and says whether a second try may cure it.
-pub(super) async fn a_refusal_means_what_was_recorded(run: &Run<'_>) -> Checked {
+/// Each recorded rejection has its kind, outcome, code and `is_retryable`.
+pub(super) async fn a_refusal_means_what_was_recorded(run: &Run<'_>) -> CheckResult {
     let exchanges = run.subject.exchanges();
     let refused = exchanges.iter().enumerate().filter(|(_, exchange)| {
         matches!((&exchange.call, &exchange.result), (Call::Send(_), Expectation::Fails { .. }))
@@ -57,13 +57,13 @@ pub(super) async fn a_refusal_means_what_was_recorded(run: &Run<'_>) -> Checked 
         any = true;
         run.play(nth, exchange).await?;
     }
-    applies(any, "no refusal is recorded")
+    applies(any, "no rejection is recorded")
 }
 
-/// Every letter of a text is in the request, from the first to the last that the channel takes.
-pub(super) async fn a_text_arrives_whole(run: &Run<'_>) -> Checked {
+/// The request contains the whole text, up to the channel's limit.
+pub(super) async fn a_text_arrives_whole(run: &Run<'_>) -> CheckResult {
     let model = run.model()?;
-    applies(model.has_text(), "it sends no text")?;
+    applies(model.has_text(), "sends no text")?;
     let longest = run.info.capability.text.map(|limit| filled(limit, 0));
     let texts = [
         (true, "Your collection is on Tuesday at 7.30".to_owned()),
@@ -73,30 +73,32 @@ pub(super) async fn a_text_arrives_whole(run: &Run<'_>) -> Checked {
         (true, longest.unwrap_or_default()),
     ];
     for (plain, text) in texts.into_iter().filter(|(_, text)| !text.is_empty()) {
-        let double = FakeGateway::start().await;
-        model.expect(&double, |step| step);
-        let channel = run.connect(&double.base_url(), Pace::Patient)?;
+        let gateway = FakeGateway::start().await;
+        model.expect(&gateway, |step| step);
+        let channel = run.connect(&gateway.base_url(), Pace::Patient)?;
         let what = format!("a text of {} characters", text.chars().count());
         match channel.send(&model.with_text(text.clone())).await {
             Ok(_) => {
                 let rewritten = run.info.rewrites.map(|rewrite| rewrite(&text).into_owned());
-                let arrived = double
+                let arrived = gateway
                     .asked()
                     .iter()
                     .any(|asked| asked.holds(&text) || rewritten.as_ref().is_some_and(|text| asked.holds(text)));
-                ensure!(arrived, "{what} was accepted, and is not whole in the request");
+                ensure!(arrived, "{what}: expected the whole text in the request, got part of it");
             }
-            // Some alphabets are not for every gateway. Then it says so, before the network.
+            // A gateway may not support an alphabet: the channel refuses it before the network.
             Err(error) if !plain && error.outcome() == Outcome::NotSent => {
-                ensure!(double.asked().is_empty(), "{what} was refused, and yet reached the gateway");
+                ensure!(gateway.asked().is_empty(), "{what} was refused: expected no request, got one");
             }
-            Err(error) => return Err(Stop::Failed(format!("{what} within the limit was not sent: {error}"))),
+            Err(error) => {
+                return Err(CheckError::Failed(format!("{what} within the limit: expected acceptance, got {error}")));
+            }
         }
     }
     Ok(())
 }
 
-/// A text of as many units as the limit allows, and so many more.
+/// Returns a text of the limit's length plus `more` units.
 fn filled(limit: TextLimit, more: usize) -> String {
     let units = match limit.unit {
         Unit::Bytes | Unit::Characters | Unit::Utf16 => limit.max + more,
@@ -107,13 +109,13 @@ fn filled(limit: TextLimit, more: usize) -> String {
     "Collections change next week. ".chars().cycle().take(units.saturating_sub(end.len())).chain(end.chars()).collect()
 }
 
-/// A text over the limit, and one without a word, are refused, and nothing of them reaches the gateway.
-pub(super) async fn a_text_over_the_limit_is_refused_before_the_network(run: &Run<'_>) -> Checked {
-    let Some(limit) = run.info.capability.text else { return applies(false, "it sends no text") };
+/// A text over the limit and a blank text are refused before the network.
+pub(super) async fn a_text_over_the_limit_is_refused_before_the_network(run: &Run<'_>) -> CheckResult {
+    let Some(limit) = run.info.capability.text else { return applies(false, "sends no text") };
     let model = run.sample()?;
-    let double = FakeGateway::start().await;
-    double.always(model.last());
-    let channel = run.connect(&double.base_url(), Pace::Patient)?;
+    let gateway = FakeGateway::start().await;
+    gateway.always(model.last());
+    let channel = run.connect(&gateway.base_url(), Pace::Patient)?;
     for (what, text) in [
         ("a text that is one unit too long", filled(limit, 1)),
         ("a text that is far too long", filled(limit, limit.max)),
@@ -121,17 +123,17 @@ pub(super) async fn a_text_over_the_limit_is_refused_before_the_network(run: &Ru
         ("a text of white space", " \n\t".to_owned()),
     ] {
         let sent = channel.send(&model.with_text(text)).await;
-        not_sent(run, &double, what, sent, &[ErrorKind::InvalidMessage])?;
+        not_sent(run, &gateway, what, sent, &[ErrorKind::InvalidMessage])?;
     }
     Ok(())
 }
 
-/// An address of another medium is refused, and nothing reaches the gateway.
-pub(super) async fn a_wrong_address_is_refused_before_the_network(run: &Run<'_>) -> Checked {
+/// An address of another medium is refused before the network.
+pub(super) async fn a_wrong_address_is_refused_before_the_network(run: &Run<'_>) -> CheckResult {
     let model = run.sample()?;
-    let double = FakeGateway::start().await;
-    double.always(model.last());
-    let channel = run.connect(&double.base_url(), Pace::Patient)?;
+    let gateway = FakeGateway::start().await;
+    gateway.always(model.last());
+    let channel = run.connect(&gateway.base_url(), Pace::Patient)?;
     let addresses = [
         Address::phone("07700 900123"),
         Address::whatsapp("GB.10000000000000000001"),
@@ -149,60 +151,69 @@ pub(super) async fn a_wrong_address_is_refused_before_the_network(run: &Run<'_>)
         message.to = address;
         let sent = channel.send(&message).await;
         let kinds = [ErrorKind::InvalidRecipient, ErrorKind::Unsupported];
-        not_sent(run, &double, "a message to an address of another medium", sent, &kinds)?;
+        not_sent(run, &gateway, "a message to an address of another medium", sent, &kinds)?;
     }
     let mut message = model.message().clone();
     message.key = Some("line\nbreak".to_owned());
-    not_sent(run, &double, "a key with a line break", channel.send(&message).await, &[ErrorKind::InvalidMessage])
+    not_sent(run, &gateway, "a key with a line break", channel.send(&message).await, &[ErrorKind::InvalidMessage])
 }
 
-/// A key of any length is taken, and where the gateway is handed keys it gets the whole reference.
-pub(super) async fn key_of_any_length_goes_as_its_reference(run: &Run<'_>) -> Checked {
+/// A key of any length is accepted, and the gateway gets the whole reference if it supports keys.
+pub(super) async fn key_of_any_length_goes_as_its_reference(run: &Run<'_>) -> CheckResult {
     let model = run.model()?;
     let limit = run.info.capability.reference_limit();
     let keys = [
         "conformance-key".to_owned(),
         "k".repeat(limit.max(1)),
         "k".repeat(limit + 1),
-        // Two that differ where a cut one would not.
+        // Two keys that a truncation would make equal.
         format!("{}a", "key-".repeat(limit.max(250))),
         format!("{}b", "key-".repeat(limit.max(250))),
         "ŵ".repeat(limit.max(1)),
     ];
     let mut handed = run.info.capability.key;
     for (nth, key) in keys.into_iter().enumerate() {
-        let double = FakeGateway::start().await;
-        model.expect(&double, |step| step);
-        let channel = run.connect(&double.base_url(), Pace::Patient)?;
+        let gateway = FakeGateway::start().await;
+        model.expect(&gateway, |step| step);
+        let channel = run.connect(&gateway.base_url(), Pace::Patient)?;
         let what = format!("a key of {} bytes", key.len());
         let message = model.message().clone().key(key);
         let sent = channel.send(&message).await;
-        sent.map_err(|error| format!("a message with {what} is not sent: {error}"))?;
+        sent.map_err(|error| format!("{what}: expected acceptance, got {error}"))?;
         let Some(reference) = run.info.reference(&message) else { continue };
-        let arrived = double.asked().iter().any(|asked| asked.holds(&reference));
+        let arrived = gateway.asked().iter().any(|asked| asked.holds(&reference));
         handed |= nth == 0 && arrived;
-        ensure!(arrived || !handed, "{what} is not in the request as its reference: see `Info::reference`");
+        ensure!(
+            arrived || !handed,
+            "{what}: expected the whole reference in the request, got another: see `Info::reference`"
+        );
     }
     Ok(())
 }
 
-/// A message whose `not_after` has passed, by the context's clock, does not go.
-pub(super) async fn a_message_whose_time_has_passed_is_not_sent(run: &Run<'_>) -> Checked {
+/// A message whose `not_after` has passed, by the context's clock, is not sent.
+pub(super) async fn a_message_whose_time_has_passed_is_not_sent(run: &Run<'_>) -> CheckResult {
     let model = run.sample()?;
-    let double = FakeGateway::start().await;
-    double.always(model.last());
-    let channel = run.connect(&double.base_url(), Pace::Patient)?;
+    let gateway = FakeGateway::start().await;
+    gateway.always(model.last());
+    let channel = run.connect(&gateway.base_url(), Pace::Patient)?;
     let late = model.message().clone().not_after(run.subject.now().minus(std::time::Duration::from_millis(1)));
     let sent = channel.send(&late).await;
-    not_sent(run, &double, "a message whose time has passed", sent, &[ErrorKind::InvalidMessage])
+    not_sent(run, &gateway, "a message whose time has passed", sent, &[ErrorKind::InvalidMessage])
 }
 
-fn not_sent(run: &Run<'_>, double: &FakeGateway, what: &str, sent: Result<Accepted>, kinds: &[ErrorKind]) -> Checked {
-    let Err(error) = sent else { return Err(Stop::Failed(format!("{what} is taken"))) };
+fn not_sent(
+    run: &Run<'_>,
+    gateway: &FakeGateway,
+    what: &str,
+    sent: Result<Accepted>,
+    kinds: &[ErrorKind],
+) -> CheckResult {
+    let Err(error) = sent else { return Err(CheckError::Failed(format!("{what}: expected an error, got success"))) };
     run.note_error(&error);
-    ensure!(double.asked().is_empty(), "{what} reached the gateway");
-    ensure!(error.outcome() == Outcome::NotSent, "{what} is refused, and its outcome is {:?}", error.outcome());
-    ensure!(kinds.contains(&error.kind()), "{what} is refused as {:?} in place of {kinds:?}", error.kind());
+    ensure!(gateway.asked().is_empty(), "{what}: expected no request, got one");
+    ensure!(error.outcome() == Outcome::NotSent, "{what}: expected the outcome NotSent, got {:?}", error.outcome());
+    ensure!(kinds.contains(&error.kind()), "{what}: expected {kinds:?}, got {:?}", error.kind());
     Ok(())
 }
 
@@ -215,25 +226,28 @@ impl GatewayOptions for Elsewhere {
     const GATEWAY: &'static str = "conformance-elsewhere";
 }
 
-/// Options of another gateway change nothing: a message can be carried from one gateway to another.
-pub(super) async fn options_of_another_gateway_are_ignored(run: &Run<'_>) -> Checked {
+/// Options of another gateway change nothing, so that a message can fail over.
+pub(super) async fn options_of_another_gateway_are_ignored(run: &Run<'_>) -> CheckResult {
     let model = run.model()?;
     let options = Elsewhere { colour: "conformance-green".to_owned() };
     let with = model.message().clone().gateway_options(&options).map_err(|error| error.to_string())?;
     let mut bodies = Vec::new();
     for message in [model.message(), &with] {
-        let double = FakeGateway::start().await;
-        model.expect(&double, |step| step);
-        let channel = run.connect(&double.base_url(), Pace::Patient)?;
-        channel.send(message).await.map_err(|error| format!("a message with options of another gateway: {error}"))?;
-        bodies.push(double.asked().last().map(|asked| asked.body.clone()));
+        let gateway = FakeGateway::start().await;
+        model.expect(&gateway, |step| step);
+        let channel = run.connect(&gateway.base_url(), Pace::Patient)?;
+        channel
+            .send(message)
+            .await
+            .map_err(|error| format!("options of another gateway: expected acceptance, got {error}"))?;
+        bodies.push(gateway.asked().last().map(|asked| asked.body.clone()));
     }
-    ensure!(bodies.first() == bodies.last(), "options of another gateway change the request");
+    ensure!(bodies.first() == bodies.last(), "options of another gateway: expected the same request, got another");
     Ok(())
 }
 
-/// A send makes its request, and never a second one by itself, whatever is answered.
-pub(super) async fn one_send_is_one_request(run: &Run<'_>) -> Checked {
+/// A send makes its request once, whatever the response.
+pub(super) async fn one_send_is_one_request(run: &Run<'_>) -> CheckResult {
     let model = run.model()?;
     type Change = fn(Step) -> Step;
     let answers: [(&str, Change); 6] = [
@@ -242,28 +256,28 @@ pub(super) async fn one_send_is_one_request(run: &Run<'_>) -> Checked {
         ("a 503 with a wait", |step| step.answers(503, "").response_header("retry-after", "0")),
         ("a 429 with a wait", |step| step.answers(429, "").response_header("retry-after", "0")),
         ("a reset", |step| step.breaks(SocketFault::ResetAfterRequest)),
-        ("a yes that cannot be read", |step| step.answers(200, "<html>")),
+        ("an unreadable 200", |step| step.answers(200, "<html>")),
     ];
     for (what, change) in answers {
-        let double = FakeGateway::start().await;
-        model.expect(&double, change);
-        double.always(model.last());
-        let channel = run.connect(&double.base_url(), Pace::Patient)?;
-        // What comes of it is for other checks.
+        let gateway = FakeGateway::start().await;
+        model.expect(&gateway, change);
+        gateway.always(model.last());
+        let channel = run.connect(&gateway.base_url(), Pace::Patient)?;
+        // Other checks cover the result.
         _ = channel.send(&model.marked("once")).await;
-        let (asked, expected) = (double.asked().len(), model.requests());
-        ensure!(asked == expected, "after {what}, one send made {asked} requests in place of {expected}");
+        let (asked, expected) = (gateway.asked().len(), model.requests());
+        ensure!(asked == expected, "{what}: expected {expected} requests, got {asked}");
     }
     Ok(())
 }
 
-/// Sends side by side on one channel each go once, and to the person they are for.
-pub(super) async fn sends_side_by_side_do_not_mix(run: &Run<'_>) -> Checked {
+/// Concurrent sends on one channel each arrive once, with their own recipient.
+pub(super) async fn sends_side_by_side_do_not_mix(run: &Run<'_>) -> CheckResult {
     let model = run.model()?;
-    applies(model.has_text(), "it sends no text")?;
-    let double = FakeGateway::start().await;
-    let channel = model.begun(run, &double).await?;
-    double.always(model.last());
+    applies(model.has_text(), "sends no text")?;
+    let gateway = FakeGateway::start().await;
+    let channel = model.begun(run, &gateway).await?;
+    gateway.always(model.last());
     let marks: Vec<String> = (0..20).map(|n| format!("side-{n:02}-by-side")).collect();
     let messages: Vec<Message> = marks.iter().map(|mark| model.marked(mark)).collect();
     let mut sends: Vec<Option<BoxFuture<'_, Result<Accepted>>>> =
@@ -280,9 +294,12 @@ pub(super) async fn sends_side_by_side_do_not_mix(run: &Run<'_>) -> Checked {
     })
     .await;
     if let Some(error) = failed {
-        return Err(Stop::Failed(format!("one of 20 sends side by side failed: {error}")));
+        return Err(CheckError::Failed(format!("20 concurrent sends: expected acceptance, got {error}")));
     }
-    let counts: Vec<usize> = marks.iter().map(|mark| double.accepted(mark)).collect();
-    ensure!(counts.iter().all(|count| *count == 1), "of 20 sends side by side, the gateway accepted {counts:?}");
+    let counts: Vec<usize> = marks.iter().map(|mark| gateway.accepted(mark)).collect();
+    ensure!(
+        counts.iter().all(|count| *count == 1),
+        "20 concurrent sends: expected each to be accepted once, got {counts:?}"
+    );
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! Nothing secret or personal shows, and nobody else is connected to.
+//! Checks of secrecy: logs, Debug output, errors and connections.
 
 use std::collections::BTreeSet;
 
@@ -8,16 +8,15 @@ use crate::model::event::Event;
 use crate::model::id::AccountId;
 use crate::model::message::Content;
 use crate::testing::leaks::Needles;
-use crate::testing::run::{Came, Checked, NEXT, OTHER, OWN, Run, ensure};
+use crate::testing::run::{CallResult, CheckResult, NEXT, OTHER, OWN, Run, ensure};
 use crate::testing::step::Step;
 use crate::testing::subject::{Call, Exchange, Webhook};
 
-/// No secret, address, id or text shows in a log at any level, in `Debug`, in `Display` or in an error, in any spelling.
+/// No secret, address, id or text appears in logs at any level, `Debug`, `Display` or errors, in any encoding.
 ///
-/// The gateway is careless here: each of its answers repeats the whole request, and answers, their headers and webhooks
-/// hold a number, a message's id, a token and a name in the place of whatever they hold: of codes, ids of calls, states,
-/// reasons and media types too.
-pub(super) async fn nothing_secret_or_personal_is_shown(run: &Run<'_>) -> Checked {
+/// The gateway of this check echoes the whole request in each response, and plants a number, a message id, a token and a
+/// name in every value of responses, headers and webhooks: codes, request ids, states, reasons and media types too.
+pub(super) async fn nothing_secret_or_personal_is_shown(run: &Run<'_>) -> CheckResult {
     let mut needles = Needles::default();
     run.subject.secrets().iter().chain(&[OWN, NEXT, OTHER].map(str::to_owned)).for_each(|s| needles.add("a secret", s));
     for exchange in run.subject.exchanges() {
@@ -25,8 +24,8 @@ pub(super) async fn nothing_secret_or_personal_is_shown(run: &Run<'_>) -> Checke
         // It notes whatever comes of a call.
         let replayed = run.replay(&exchange, |_, step| step.unconditional()).await?;
         run.note(&replayed.channel);
-        if let Came::Page(page) = &replayed.came {
-            told(&page.events, &mut needles);
+        if let CallResult::Page(page) = &replayed.result {
+            add_events(&page.events, &mut needles);
         }
         for status in [400, 429, 500, 200] {
             let answer = r#"{"error":{"code":400,"message":"cannot send"},"code":"NO","message":"cannot send"} "#;
@@ -48,24 +47,24 @@ pub(super) async fn nothing_secret_or_personal_is_shown(run: &Run<'_>) -> Checke
     }
     run.forget_shown();
     let mut planted = Needles::default();
-    PLANTED.iter().for_each(|text| planted.add("what a gateway wrote in the wrong place", text));
+    PLANTED.iter().for_each(|text| planted.add("a value that the gateway put into another field", text));
     plant_in_answers(run).await?;
     plant_in_webhooks(run).await?;
     nothing_shows(run, &planted)
 }
 
-fn nothing_shows(run: &Run<'_>, needles: &Needles) -> Checked {
+fn nothing_shows(run: &Run<'_>, needles: &Needles) -> CheckResult {
     let (logged, shown) = (run.logged(), run.shown());
     if let Some(what) = needles.found(&logged) {
-        ensure!(false, "{what} shows in a log");
+        ensure!(false, "expected no personal data in logs, got {what}");
     }
     if let Some(what) = needles.found(&shown) {
-        ensure!(false, "{what} shows in Debug, Display or an error");
+        ensure!(false, "expected no personal data in Debug, Display and errors, got {what}");
     }
     Ok(())
 }
 
-/// What stands in the place of something else: a number, once as an id of WhatsApp hides it, a token and a name.
+/// The planted values: a phone number, also as encoded in a WhatsApp id, a token and a name.
 const PLANTED: [&str; 5] = [
     "+447700900987",
     "447700900987",
@@ -74,8 +73,8 @@ const PLANTED: [&str; 5] = [
     "Ffion Canary",
 ];
 
-/// Each recorded answer with something planted: in all texts and headers, in all that is no text, and in each text.
-async fn plant_in_answers(run: &Run<'_>) -> Checked {
+/// Plants values in each recorded response: in all texts and headers, in all other values, and in each text.
+async fn plant_in_answers(run: &Run<'_>) -> CheckResult {
     let mut seen = BTreeSet::new();
     for exchange in run.subject.exchanges() {
         let Some((last, nth_last)) = exchange.steps.last().zip(exchange.steps.len().checked_sub(1)) else { continue };
@@ -99,8 +98,8 @@ async fn plant_in_answers(run: &Run<'_>) -> Checked {
     Ok(())
 }
 
-/// Each recorded webhook with something planted in each of its texts or fields.
-async fn plant_in_webhooks(run: &Run<'_>) -> Checked {
+/// Plants values in each text or field of each recorded webhook.
+async fn plant_in_webhooks(run: &Run<'_>) -> CheckResult {
     let channel = run.receiving(&[OWN])?;
     for webhook in run.subject.webhooks() {
         let body = webhook.request.body();
@@ -128,7 +127,7 @@ async fn plant_in_webhooks(run: &Run<'_>) -> Checked {
                 continue;
             };
             for event in &mut received.events {
-                // Which account of ours it was is shown, whatever it is called.
+                // Our own account's id may appear.
                 *account(event) = run.info.account.clone();
             }
             run.note(&received);
@@ -167,7 +166,7 @@ fn texts(value: &mut Value, change: &mut dyn FnMut(usize, &mut String)) -> usize
     at
 }
 
-/// A body with this in one of its texts, or in all. What is no JSON becomes it as a whole.
+/// Replaces one text of a body, or all. A body that is not JSON is replaced completely.
 fn with(whole: &Option<Value>, nth: Option<usize>, planted: &str) -> String {
     let Some(whole) = whole else { return planted.to_owned() };
     let mut whole = whole.clone();
@@ -179,7 +178,7 @@ fn with(whole: &Option<Value>, nth: Option<usize>, planted: &str) -> String {
     whole.to_string()
 }
 
-/// A body with a phone number in the place of each number.
+/// Replaces each number of a body with a phone number.
 fn numbers(whole: &Option<Value>) -> String {
     fn walk(value: &mut Value) {
         match value {
@@ -194,7 +193,7 @@ fn numbers(whole: &Option<Value>) -> String {
     whole.to_string()
 }
 
-/// What of an exchange must not show.
+/// Adds the personal data and ids of an exchange.
 fn sought(exchange: &Exchange, needles: &mut Needles) {
     let mut message = |message: &crate::model::message::Message| {
         needles.add_address(&message.to);
@@ -218,22 +217,22 @@ fn sought(exchange: &Exchange, needles: &mut Needles) {
     }
 }
 
-async fn receive(run: &Run<'_>, webhook: &Webhook, needles: &mut Needles) -> Checked {
+async fn receive(run: &Run<'_>, webhook: &Webhook, needles: &mut Needles) -> CheckResult {
     for secret in [OWN, OTHER] {
         let channel = run.receiving(&[OWN])?;
         run.note(&channel);
         let Ok(received) = run.receive(&*channel, &run.arrives(webhook, secret)).await? else { continue };
-        told(&received.events, needles);
+        add_events(&received.events, needles);
     }
     Ok(())
 }
 
-/// What of events must not show.
-fn told(events: &[Event], needles: &mut Needles) {
+/// Adds the personal data and ids of events.
+fn add_events(events: &[Event], needles: &mut Needles) {
     for event in events {
         match event {
             Event::Inbound(inbound) => {
-                // An echo is from our own account, which is no person; to whom it went is one.
+                // An echo is from our own account; its recipient is a person.
                 let person = if inbound.echo { inbound.to.as_ref() } else { Some(&inbound.from) };
                 person.into_iter().for_each(|person| needles.add_address(person));
                 needles.add("a message's id", inbound.id.as_str());
@@ -250,17 +249,17 @@ fn told(events: &[Event], needles: &mut Needles) {
     }
 }
 
-/// Every request of every exchange goes through the context's transport, and to the base URL: a test must not reach the
-/// real gateway, and an embedder's proxy must not be gone around.
-pub(super) async fn it_connects_to_nobody_else(run: &Run<'_>) -> Checked {
+/// Every request uses the context's transport and the base URL: tests must not reach the real gateway, and an embedder's
+/// proxy must not be bypassed.
+pub(super) async fn it_connects_to_nobody_else(run: &Run<'_>) -> CheckResult {
     for exchange in run.subject.exchanges() {
         let before = run.calls();
-        let double = run.replay(&exchange, |_, step| step.unconditional()).await?.double;
-        let (asked, calls) = (double.asked().len(), run.calls() - before);
+        let gateway = run.replay(&exchange, |_, step| step.unconditional()).await?.gateway;
+        let (asked, calls) = (gateway.asked().len(), run.calls() - before);
         let what = exchange.call.name();
-        ensure!(calls >= asked, "{what} makes requests of which its context's transport knows nothing");
+        ensure!(calls >= asked, "{what}: expected all requests through the context's transport, got others");
     }
-    let strangers = run.strangers();
-    ensure!(strangers.is_empty(), "it wants to connect to {}", strangers.join(", "));
+    let foreign_hosts = run.foreign_hosts();
+    ensure!(foreign_hosts.is_empty(), "expected connections to the base URL only, got {}", foreign_hosts.join(", "));
     Ok(())
 }
