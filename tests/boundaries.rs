@@ -2,7 +2,7 @@
 //!
 //! Comments, strings and test modules are left out: what stands there binds nothing together.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt;
 use std::fs;
 use std::iter::Peekable;
@@ -31,14 +31,8 @@ const ORDER: &[&[&str]] = &[
 /// Modules whose files must not import each other in a cycle.
 const ACYCLIC: &[&str] = &["gateway", "layer", "model", "policy", "switchboard", "testing"];
 
-/// Cycles that are still to be cut, each within one directory.
-const CYCLES_LEFT: &[&str] = &[
-    "gateway::meta: graph -> whatsapp -> graph",
-    "gateway::meta::whatsapp: content -> people -> receive -> content",
-    "gateway::x: events -> webhook -> events",
-    "switchboard::store::postgres: claim -> together -> claim",
-    "testing: fake_gateway -> step -> fake_gateway",
-];
+/// A session merges the statements of its concurrent transactions, and these are written over a session: the one cycle left.
+const CYCLES_LEFT: &[&str] = &["switchboard::store::postgres: session -> together -> session"];
 
 /// The crate's root, which re-exports all of them.
 const ROOT: &str = "lib";
@@ -117,9 +111,8 @@ fn sources_keep_the_boundaries() {
 }
 
 #[test]
-fn modules_have_no_new_cycles() {
+fn modules_have_no_other_cycles() {
     let cycles = cycles(&sources());
-    // None may be added. One that is cut leaves the list.
     assert_eq!(cycles, CYCLES_LEFT, "\n{}", cycles.join("\n"));
 }
 
@@ -274,23 +267,23 @@ fn cycles(sources: &[Source]) -> Vec<String> {
         }
     }
     let found = imports.iter().filter_map(|(parent, of)| {
-        let cycle = of.keys().find_map(|start| cycle_from(start, of))?;
+        let cycle = of.keys().filter_map(|start| cycle_from(start, of)).min_by_key(Vec::len)?;
         Some(format!("{}: {}", parent.join("::"), cycle.join(" -> ")))
     });
     found.collect()
 }
 
-/// A cycle through this module, if there is one.
+/// The shortest cycle through this module, if there is one.
 fn cycle_from(start: &str, imports: &BTreeMap<String, BTreeSet<String>>) -> Option<Vec<String>> {
-    let (mut visited, mut paths) = (BTreeSet::new(), vec![vec![start.to_owned()]]);
-    while let Some(path) = paths.pop() {
+    let (mut visited, mut paths) = (BTreeSet::new(), VecDeque::from([vec![start.to_owned()]]));
+    while let Some(path) = paths.pop_front() {
         for next in path.last().and_then(|last| imports.get(last)).into_iter().flatten() {
             let longer = [&path[..], std::slice::from_ref(next)].concat();
             if next == start {
                 return Some(longer);
             }
             if visited.insert(next.clone()) {
-                paths.push(longer);
+                paths.push_back(longer);
             }
         }
     }

@@ -32,12 +32,14 @@ mod checks;
 mod fake_gateway;
 mod leaks;
 mod report;
+mod request;
 mod run;
 mod step;
 mod subject;
 
-pub use fake_gateway::{FakeGateway, ReceivedRequest};
+pub use fake_gateway::FakeGateway;
 pub use report::{CheckOutcome, Finding, Report};
+pub use request::ReceivedRequest;
 pub use step::{SocketFault, Step};
 pub use subject::{Exchange, ExpectedEvent, Setup, Signer, Subject, Webhook};
 

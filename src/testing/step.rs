@@ -8,7 +8,7 @@ use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use http::{HeaderName, Method, StatusCode};
 use serde_json::Value;
 
-use super::fake_gateway::ReceivedRequest;
+use super::request::ReceivedRequest;
 
 /// A request that a [`FakeGateway`](super::FakeGateway) expects, with its response.
 ///

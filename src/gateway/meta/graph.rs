@@ -8,7 +8,6 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::webhook::{SIGNATURE, Signed, secrets};
-use super::whatsapp::{ERRORS, HELP, vendor_error};
 use super::{Config, Meta};
 use crate::adapter::wire::Str;
 use crate::adapter::{Answer, VendorError, bearer};
@@ -31,8 +30,13 @@ pub(super) struct Connection {
 }
 
 impl Connection {
-    /// By Meta itself, to this account.
-    pub(super) fn graph(config: &Config, account: &AccountId) -> Result<Self> {
+    /// Meta's own API, for this account, with the error codes of one of its products.
+    pub(super) fn graph(
+        config: &Config,
+        account: &AccountId,
+        errors: &'static [(&'static str, ErrorClass)],
+        vendor_error: fn(&Answer) -> VendorError<'_>,
+    ) -> Result<Self> {
         if config.version.strip_prefix('v').is_none_or(|v| v.parse::<f32>().is_err()) {
             return Err(Error::config("version", "must be a Graph API version such as v26.0"));
         }
@@ -50,7 +54,7 @@ impl Connection {
             authorization: (http::header::AUTHORIZATION, bearer(&config.access_token)?),
             account: format!("{root}/{account}"),
             root,
-            errors: ERRORS,
+            errors,
             vendor_error,
         })
     }
@@ -125,9 +129,9 @@ pub(super) fn is_unknown_object(error: &Error) -> bool {
 }
 
 /// The same error as one of a file that is not there.
-pub(super) fn not_found(error: &Error) -> Error {
+pub(super) fn not_found(error: &Error, help: &'static str) -> Error {
     // The same answer comes for a token that may not use it (UNVERIFIED which is which): so it may be asked for again.
-    let mut gone = Error::new(ErrorKind::NotFound, "Meta does not have the file, or no longer").with_help(HELP);
+    let mut gone = Error::new(ErrorKind::NotFound, "Meta does not have the file, or no longer").with_help(help);
     gone = gone.with_retry(true, None);
     if let Some(gateway) = error.gateway() {
         gone = gone.with_gateway(gateway.to_owned());

@@ -3,11 +3,11 @@
 use std::borrow::Cow;
 use std::collections::HashMap;
 
+use super::X;
 use super::text::content;
-use super::webhook::Reader;
-use super::wire::{Attached, DirectMessage, Members, User, place};
-use crate::adapter::Owner;
-use crate::adapter::json::{self, List, Piece};
+use super::wire::{Attached, DirectMessage, Members, Named, User, place};
+use crate::adapter::json::{self, Json, List, Piece};
+use crate::adapter::{Collector, Owner};
 use crate::model::address::{Address, XUser};
 use crate::model::event::{Delivery, DeliveryOf, DeliveryState, Envelope, Inbound, InboundContent, Profile};
 use crate::model::id::MessageId;
@@ -16,6 +16,15 @@ use crate::model::json::digest;
 pub(super) const MESSAGES: &str = "direct_message_events";
 pub(super) const READS: &str = "direct_message_mark_read_events";
 pub(super) const TYPING: &str = "direct_message_indicate_typing_events";
+
+/// Reads the events of a webhook's body.
+pub(super) struct Reader<'r, 'w> {
+    pub(super) x: &'r X,
+    pub(super) json: &'r Json<'r>,
+    /// The account that the body as a whole is for, which it says in the older API.
+    pub(super) account: Named<'r>,
+    pub(super) events: &'r mut Collector<'w>,
+}
 
 impl<'r> Reader<'r, '_> {
     /// The direct messages, read receipts and signs of typing, which both APIs have. Returns `true` if there were any.

@@ -3,7 +3,7 @@
 use http::{HeaderName, Method};
 
 use super::X;
-use super::events::{Lists, MESSAGES, READS, TYPING, inbound};
+use super::events::{Lists, MESSAGES, READS, Reader, TYPING, inbound};
 use super::wire::{Members, Named};
 use crate::adapter::json::{self, Json, List, Occurrences, Piece, Text};
 use crate::adapter::{self, Collector, Owner, lenient};
@@ -86,15 +86,6 @@ fn activities(data: Piece<'_>) -> Vec<Piece<'_>> {
         Some(b'{') if json::read::<Members<'_>>(data.get()).is_none_or(|members| !members.0.is_empty()) => vec![data],
         _ => Vec::new(),
     }
-}
-
-/// Reads the events of a webhook's body.
-pub(super) struct Reader<'r, 'w> {
-    pub(super) x: &'r X,
-    pub(super) json: &'r Json<'r>,
-    /// The account that the body as a whole is for, which it says in the older API.
-    pub(super) account: Named<'r>,
-    pub(super) events: &'r mut Collector<'w>,
 }
 
 impl<'r> Reader<'r, '_> {

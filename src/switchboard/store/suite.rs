@@ -2153,7 +2153,7 @@ async fn event_and_file_waits_are_bounded_after_clock_is_set_back(store: &dyn En
         assert_eq!(store.store_events(vec![incoming], None, AHEAD).await.unwrap(), 1);
     }
     let next = async |line, now| store.next(Some(line), now, LEASE).await.unwrap().map(|handed| handed.id);
-    assert!(next("handed-out", AHEAD).await.is_some());
+    assert!(next("delivered", AHEAD).await.is_some());
     let failed = next("failed", AHEAD).await.unwrap();
     assert!(!store.nack(failed, AHEAD.plus(hour), AHEAD).await.unwrap());
     let files = holds(store, AHEAD).await;
@@ -2164,8 +2164,8 @@ async fn event_and_file_waits_are_bounded_after_clock_is_set_back(store: &dyn En
     let now = at(5_000);
     let bounded = bound(store, now).await;
     assert_eq!((bounded.events, bounded.files), (4, 2));
-    assert_eq!(next("handed-out", now).await, None);
-    assert!(next("handed-out", now.plus(LEASE)).await.is_some());
+    assert_eq!(next("delivered", now).await, None);
+    assert!(next("delivered", now.plus(LEASE)).await.is_some());
     assert_eq!(next("failed", now.plus(hour).minus(Duration::from_millis(1))).await, None);
     assert_eq!(next("failed", now.plus(hour)).await, Some(failed));
     assert!(next("with-a-photo", now.plus(LEASE)).await.is_some());

@@ -46,7 +46,7 @@ impl Meta {
     /// [`ErrorKind::Config`] with the setting that is wrong.
     pub fn messenger_with(config: Config, context: &Context) -> Result<Self> {
         let page = page(&config)?;
-        let way = Connection { errors: ERRORS, vendor_error, ..Connection::graph(&config, &page)? };
+        let way = Connection::graph(&config, &page, ERRORS, vendor_error)?;
         let info = Info::new(GATEWAY, Medium::Messenger, page).with_capability(|can| {
             can.receive = !config.app_secrets.is_empty();
             can.delivery_status = can.receive;

@@ -10,6 +10,7 @@ use serde::Deserialize;
 
 use super::super::Meta;
 use super::super::graph::{is_unknown_object, not_found};
+use super::errors::HELP;
 use crate::adapter::{Access, Credential, FetchLimits, segment};
 use crate::media::{FileUrl, HostRules, MediaStream};
 use crate::medium::whatsapp;
@@ -70,7 +71,7 @@ impl Meta {
         let id = segment("media.id", id).map_err(|error| error.with_gateway(self.info.gateway))?;
         let path = format!("{}/{id}", self.root);
         let answer = self.endpoint.get(&path, self.headers("application/json")).await;
-        answer.map_err(|error| if is_unknown_object(&error) { not_found(&error) } else { error })?.json()
+        answer.map_err(|error| if is_unknown_object(&error) { not_found(&error, HELP) } else { error })?.json()
     }
 
     /// A file by its address. The credential opens the whole API, so that it goes to files and nowhere else.

@@ -28,7 +28,7 @@ mod send;
 mod wire;
 
 pub(super) use encode::encode;
-pub(super) use errors::{ERRORS, HELP, vendor_error};
+pub(super) use errors::{ERRORS, vendor_error};
 pub use flow::Flow;
 pub(super) use media::HOSTS;
 pub(super) use receive::events;
@@ -50,7 +50,7 @@ impl Meta {
     /// [`ErrorKind::Config`](crate::ErrorKind::Config) with the setting that is wrong.
     pub fn whatsapp_with(config: Config, context: &Context) -> Result<Self> {
         let number = number(&config)?;
-        let way = Connection::graph(&config, &number)?;
+        let way = Connection::graph(&config, &number, ERRORS, vendor_error)?;
         Self::new(whatsapp_info(GATEWAY, number, &config), way, config, context)
     }
 

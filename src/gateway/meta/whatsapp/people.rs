@@ -2,10 +2,41 @@
 
 use std::collections::HashMap;
 
-use super::receive::MessageContext;
 use super::wire::{Contact, Message, System};
 use crate::model::address::{Address, Phone, WhatsAppUser};
 use crate::model::event::{AddressChanged, Envelope};
+
+/// Where a message stands: who wrote it, and who may answer it.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Source {
+    /// Typed in the phone app of the number, by us.
+    pub(super) echo: bool,
+    pub(super) history: bool,
+    /// Of a conversation that another program holds, or in a field that is not known.
+    pub(super) standby: bool,
+}
+
+impl Source {
+    pub(super) fn new(field: &str) -> Self {
+        let known = matches!(field, "messages" | "history" | "message_echoes" | "smb_message_echoes");
+        Self { echo: field.ends_with("message_echoes"), history: field == "history", standby: !known }
+    }
+
+    pub(super) fn is_live(self) -> bool {
+        !(self.echo || self.history || self.standby)
+    }
+}
+
+/// The context of a message: its source and its people.
+#[derive(Clone, Copy)]
+pub(super) struct MessageContext<'v> {
+    pub(super) source: Source,
+    pub(super) people: &'v People<'v>,
+    /// Our own number as it is shown.
+    pub(super) own: Option<&'v str>,
+    /// The resident that a thread of the history is with.
+    pub(super) thread: Option<&'v str>,
+}
 
 /// The contacts beside some messages. The two do not reliably stand in one order: they belong together by id.
 pub(super) struct People<'v> {

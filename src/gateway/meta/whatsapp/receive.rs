@@ -7,7 +7,7 @@ use super::super::webhook::product;
 use super::account::account_event;
 use super::content::{content, kind};
 use super::envelope::{Change, Cut, Entry, Hook, Value, account, entry_account, is_account_field, names_a_number};
-use super::people::{People, address_changed, is_ours, joined, resident, us};
+use super::people::{MessageContext, People, Source, address_changed, is_ours, joined, resident, us};
 use super::wire::{Fault, Message, Preference, Status};
 use crate::adapter::json::{self, Json, Piece, Text};
 use crate::adapter::{Collector, Endpoint, Owner};
@@ -46,38 +46,6 @@ struct Reader<'r, 'w> {
     json: &'r Json<'r>,
     endpoint: &'r Endpoint,
     events: &'r mut Collector<'w>,
-}
-
-/// Where a message stands: who wrote it, and who may answer it.
-#[derive(Clone, Copy, Default)]
-pub(super) struct Source {
-    /// Typed in the phone app of the number, by us.
-    pub(super) echo: bool,
-    pub(super) history: bool,
-    /// Of a conversation that another program holds, or in a field that is not known.
-    pub(super) standby: bool,
-}
-
-impl Source {
-    fn new(field: &str) -> Self {
-        let known = matches!(field, "messages" | "history" | "message_echoes" | "smb_message_echoes");
-        Self { echo: field.ends_with("message_echoes"), history: field == "history", standby: !known }
-    }
-
-    fn is_live(self) -> bool {
-        !(self.echo || self.history || self.standby)
-    }
-}
-
-/// What stands around a message.
-#[derive(Clone, Copy)]
-pub(super) struct MessageContext<'v> {
-    pub(super) source: Source,
-    pub(super) people: &'v People<'v>,
-    /// Our own number as it is shown.
-    pub(super) own: Option<&'v str>,
-    /// The resident that a thread of the history is with.
-    pub(super) thread: Option<&'v str>,
 }
 
 impl Reader<'_, '_> {

@@ -9,12 +9,11 @@ use std::time::Duration;
 
 use tokio_postgres::Row;
 
-use super::super::super::engine::Notification;
 use super::super::super::lanes::{Claims, Rooms, line_of};
 use super::super::super::record::{Attempt, Claimed, Hold, RESERVED_AHEAD, Reserved, SERVED, message_of};
 use super::super::super::status::{Id, PRIORITY_LAST};
 use super::session::{Fault, Session};
-use super::together::LockConversation;
+use super::together::{LockConversation, promote_head};
 use super::{count, indexed, moment};
 use crate::model::clock::Timestamp;
 use crate::model::id::MessageId;
@@ -31,30 +30,6 @@ pub(super) async fn lock_conversation(db: &Session, line: &str, recipient: &str)
 pub(super) async fn lock_conversation_of(db: &Session, message: i64) -> Result<(), Fault> {
     let lock = "SELECT pg_advisory_xact_lock(conversation) FROM civic_messaging.message WHERE id = $1";
     db.rows(lock, &[&message]).await.map(drop)
-}
-
-/// Makes the first message of each conversation its only head: the conversations of these messages, which are locked. A
-/// message being sent, or with an unknown outcome, holds back the others.
-///
-/// The previous head was the first, so it is among the first n + 1 for n messages.
-pub(super) async fn promote_head(db: &Session, of: &[i64]) -> Result<(), Fault> {
-    let promote_head = "WITH first AS (
-             SELECT n.id, n.place = 1 AND NOT busy.is AS head
-             FROM (SELECT conversation, count(*) AS new FROM civic_messaging.message WHERE id = ANY ($1)
-                   GROUP BY conversation) AS c,
-             LATERAL (SELECT EXISTS (SELECT 1 FROM civic_messaging.message
-                                     WHERE conversation = c.conversation AND phase = 'claimed') AS is) AS busy,
-             LATERAL (SELECT id, row_number() OVER (ORDER BY priority, seq) AS place FROM (
-                          SELECT id, priority, seq FROM civic_messaging.message
-                          WHERE conversation = c.conversation AND NOT planned
-                            AND phase IN ('queued', 'deferred', 'claimed', 'unknown')
-                          ORDER BY priority, seq LIMIT 1 + c.new) AS those) AS n)
-         UPDATE civic_messaging.message AS m SET head = first.head FROM first
-         WHERE m.id = first.id AND m.phase IN ('queued', 'deferred') AND m.head <> first.head";
-    if db.change(promote_head, &[&of]).await? > 0 {
-        db.notify(Notification::ToSend);
-    }
-    Ok(())
 }
 
 /// Moves scheduled messages that are due, and messages enqueued by other programs, into the order of their

@@ -10,7 +10,7 @@ use tokio::task::JoinSet;
 use tokio_postgres::{AsyncMessage, Config};
 
 use super::super::super::engine::Notification;
-use super::session::{self, Fault};
+use super::session::{self, Fault, notify_statement};
 
 /// The wait after a lost session, and how often a session is checked.
 const PAUSE: Duration = Duration::from_secs(5);
@@ -36,14 +36,6 @@ impl Listener {
             listening
         });
         of(&self.notifies, kind).notified()
-    }
-}
-
-/// Returns the statement that notifies every process.
-pub(super) fn notify_statement(kind: Notification) -> &'static str {
-    match kind {
-        Notification::ToSend => "NOTIFY civic_messaging_to_send",
-        Notification::ToRead => "NOTIFY civic_messaging_to_read",
     }
 }
 

@@ -57,6 +57,7 @@ mod file;
 mod group;
 mod keep;
 mod listen;
+mod locks;
 mod session;
 mod time;
 mod together;

@@ -21,7 +21,6 @@ use tokio_postgres::types::{IsNull, ToSql, Type, to_sql_checked};
 use tokio_postgres::{Client, Config, Connection, Row, Socket, Statement};
 
 use super::super::super::engine::Notification;
-use super::listen;
 use super::time::Ahead;
 use super::together::Gathers;
 use crate::model::clock::{Clock, Timestamp};
@@ -91,12 +90,12 @@ impl Sessions {
     /// A new session may be with another server, which has another clock.
     async fn put_to_work(&self, session: &Session) -> Result<(), Fault> {
         session.batch(AT_WORK).await?;
-        self.ahead.measure(session).await
+        self.ahead.measure(session.milliseconds()).await
     }
 
     /// Measures the offset of the database's clock again: both clocks may be set.
     pub(super) async fn measure(&self) -> Result<()> {
-        self.run(&self.ahead, |db, ahead| Box::pin(ahead.measure(db))).await
+        self.run(&self.ahead, |db, ahead| Box::pin(ahead.measure(db.milliseconds()))).await
     }
 
     /// Converts a program's time to the clock of the database.
@@ -212,6 +211,13 @@ pub(super) async fn connect(config: &Config) -> Result<(Client, Connection<Socke
 }
 
 impl Session {
+    /// Reads the database's clock.
+    async fn milliseconds(&self) -> Result<i64, Fault> {
+        // The time of the statement; `now()` is that of the transaction.
+        let now = "SELECT floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint";
+        Ok(self.row(now, &[]).await?.ok_or(Fault::Unreadable)?.try_get(0)?)
+    }
+
     pub(super) async fn open(config: &Config) -> Result<Self, Fault> {
         let (client, connection) = connect(config).await?;
         tokio::spawn(async move {
@@ -276,7 +282,7 @@ impl Session {
         let mut end = if done { "COMMIT" } else { "ROLLBACK" }.to_owned();
         for kind in [Notification::ToSend, Notification::ToRead] {
             if self.kind(kind).swap(false, Ordering::Relaxed) && done {
-                end = end + "; " + listen::notify_statement(kind);
+                end = end + "; " + notify_statement(kind);
             }
         }
         end
@@ -494,6 +500,14 @@ impl AsyncWrite for Within {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.0).poll_shutdown(cx)
+    }
+}
+
+/// Returns the statement that notifies every process.
+pub(super) fn notify_statement(kind: Notification) -> &'static str {
+    match kind {
+        Notification::ToSend => "NOTIFY civic_messaging_to_send",
+        Notification::ToRead => "NOTIFY civic_messaging_to_read",
     }
 }
 

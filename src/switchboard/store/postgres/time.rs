@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
-use super::session::{Fault, Session};
 use crate::model::clock::{Clock, Timestamp};
 
 /// The offset below which clocks count as equal, in milliseconds. No lease is so short that it matters. On the
@@ -21,11 +20,10 @@ impl Ahead {
         Self { ours, millis: AtomicI64::new(0) }
     }
 
-    pub(super) async fn measure(&self, db: &Session) -> Result<(), Fault> {
-        // The time of the statement; `now()` is that of the transaction.
-        let theirs = "SELECT floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint";
+    /// Measures the offset by a reading of the database's clock, in milliseconds.
+    pub(super) async fn measure<E>(&self, reading: impl Future<Output = Result<i64, E>>) -> Result<(), E> {
         let before = self.ours.now();
-        let theirs = db.row(theirs, &[]).await?.ok_or(Fault::Unreadable)?.try_get(0)?;
+        let theirs = reading.await?;
         self.learn(before.as_millis(), theirs, self.ours.now().as_millis());
         Ok(())
     }

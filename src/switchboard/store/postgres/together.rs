@@ -12,9 +12,9 @@ use tokio_postgres::types::ToSql;
 use super::super::super::engine::Notification;
 use super::super::super::record::{Attempt, End, Hold, MessageRow, Settle};
 use super::super::super::status::PRIORITY_LAST;
+use super::locks::{by_id, by_key, lock_names};
 use super::session::{Fault, Session};
-use super::tx::{by_id, by_key, lock_names};
-use super::{claim, indexed, state, text};
+use super::{indexed, state, text};
 use crate::model::clock::Timestamp;
 use crate::model::id::MessageId;
 
@@ -371,9 +371,33 @@ impl Call for PromoteHead {
 
     async fn all(db: &Session, calls: &[Self]) -> Result<Vec<()>, Fault> {
         let ids: Vec<_> = calls.iter().map(|call| call.0).collect();
-        claim::promote_head(db, &ids).await?;
+        promote_head(db, &ids).await?;
         Ok(done(calls.len()))
     }
+}
+
+/// Makes the first message of each conversation its only head: the conversations of these messages, which are locked. A
+/// message being sent, or with an unknown outcome, holds back the others.
+///
+/// The previous head was the first, so it is among the first n + 1 for n messages.
+pub(super) async fn promote_head(db: &Session, of: &[i64]) -> Result<(), Fault> {
+    let promote_head = "WITH first AS (
+             SELECT n.id, n.place = 1 AND NOT busy.is AS head
+             FROM (SELECT conversation, count(*) AS new FROM civic_messaging.message WHERE id = ANY ($1)
+                   GROUP BY conversation) AS c,
+             LATERAL (SELECT EXISTS (SELECT 1 FROM civic_messaging.message
+                                     WHERE conversation = c.conversation AND phase = 'claimed') AS is) AS busy,
+             LATERAL (SELECT id, row_number() OVER (ORDER BY priority, seq) AS place FROM (
+                          SELECT id, priority, seq FROM civic_messaging.message
+                          WHERE conversation = c.conversation AND NOT planned
+                            AND phase IN ('queued', 'deferred', 'claimed', 'unknown')
+                          ORDER BY priority, seq LIMIT 1 + c.new) AS those) AS n)
+         UPDATE civic_messaging.message AS m SET head = first.head FROM first
+         WHERE m.id = first.id AND m.phase IN ('queued', 'deferred') AND m.head <> first.head";
+    if db.change(promote_head, &[&of]).await? > 0 {
+        db.notify(Notification::ToSend);
+    }
+    Ok(())
 }
 
 /// An event of our own, without files.

@@ -1,0 +1,25 @@
+//! Advisory locks on the ids and keys by which deliveries find their messages.
+
+use super::session::{Fault, Session};
+use super::{indexed, text};
+
+/// Locks these names until the end of the transaction. Otherwise one transaction could record that a message has an id
+/// or a key while another looks for it, neither seeing the other, and the delivery would stay among the early ones
+/// forever. The locks are on 256 slots, so that a page of thousands does not exhaust the server's locks.
+pub(super) async fn lock_names(db: &Session, names: &[String]) -> Result<(), Fault> {
+    if names.is_empty() {
+        return Ok(());
+    }
+    let lock = "SELECT pg_advisory_xact_lock(1667854963, place) FROM (
+             SELECT DISTINCT (hashtextextended(name, 0) & 255)::int AS place FROM unnest($1::text[]) AS name
+             ORDER BY place) AS places";
+    db.rows(lock, &[&names]).await.map(drop)
+}
+
+pub(super) fn by_id(gateway: &str, id: &str) -> String {
+    text(&format!("id\n{gateway}\n{id}")).into_owned()
+}
+
+pub(super) fn by_key(key: &str) -> String {
+    format!("key\n{}", indexed(key))
+}

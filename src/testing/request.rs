@@ -1,0 +1,71 @@
+//! The requests that a fake gateway received.
+
+use std::fmt;
+
+use bytes::Bytes;
+use http::header::CONTENT_TYPE;
+use http::{HeaderMap, Method};
+use serde_json::Value;
+
+/// A request that a [`FakeGateway`](super::FakeGateway) received.
+#[non_exhaustive]
+#[derive(Clone)]
+pub struct ReceivedRequest {
+    /// The method.
+    pub method: Method,
+    /// The path with its query, unchanged.
+    pub path: String,
+    /// The headers.
+    pub headers: HeaderMap,
+    /// The body, as far as it was received.
+    pub body: Bytes,
+    /// The request is complete.
+    pub whole: bool,
+    /// The request counts as accepted: see [`FakeGateway`](super::FakeGateway).
+    pub accepted: bool,
+    /// The number of bytes received, including the head.
+    pub len: usize,
+    /// The request line and the headers, unchanged.
+    pub(super) head: String,
+}
+
+impl ReceivedRequest {
+    /// Returns all texts, decoded: the strings of JSON, the values of a form and of the query; any other body as one text.
+    pub fn texts(&self) -> Vec<String> {
+        let query = self.path.split_once('?').map_or("", |(_, query)| query);
+        let pairs = |text: &[u8]| form_urlencoded::parse(text).map(|(_, value)| value.into_owned()).collect::<Vec<_>>();
+        let mut texts = pairs(query.as_bytes());
+        let kind = self.headers.get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
+        match serde_json::from_slice::<Value>(&self.body) {
+            Ok(json) => strings(&json, &mut texts),
+            Err(_) if kind.starts_with("application/x-www-form-urlencoded") => texts.extend(pairs(&self.body)),
+            Err(_) => texts.push(String::from_utf8_lossy(&self.body).into_owned()),
+        }
+        texts
+    }
+
+    /// Returns `true` if a text or the path contains this text.
+    pub fn holds(&self, text: &str) -> bool {
+        self.path.contains(text) || self.texts().iter().any(|there| there.contains(text))
+    }
+}
+
+impl fmt::Debug for ReceivedRequest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ReceivedRequest")
+            .field("method", &self.method)
+            .field("len", &self.len)
+            .field("whole", &self.whole)
+            .field("accepted", &self.accepted)
+            .finish_non_exhaustive()
+    }
+}
+
+fn strings(json: &Value, all: &mut Vec<String>) {
+    match json {
+        Value::Array(values) => values.iter().for_each(|value| strings(value, all)),
+        Value::Object(members) => members.values().for_each(|value| strings(value, all)),
+        Value::String(text) => all.push(text.clone()),
+        _ => {}
+    }
+}
