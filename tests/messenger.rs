@@ -74,7 +74,7 @@ async fn recorded(name: &str) -> Vec<Event> {
 }
 
 /// What comes of things that happened in the conversation with the resident.
-async fn told(items: impl IntoIterator<Item = Value>) -> Vec<Event> {
+async fn events_of(items: impl IntoIterator<Item = Value>) -> Vec<Event> {
     let items: Vec<_> = items.into_iter().collect();
     received(json!({ "object": "page", "entry": [{ "id": PAGE, "time": SENT, "messaging": items }] }).to_string())
         .await
@@ -153,7 +153,7 @@ async fn files_have_a_kind_though_no_media_type() {
     let attached =
         |kind: &str| json!({ "type": kind, "payload": { "url": format!("https://scontent.example.org/{kind}") } });
     let all = ["audio", "file", "image", "sticker", "video"].map(attached);
-    let events = told([item("message", json!({ "mid": "m_1", "text": "See", "attachments": all }))]).await;
+    let events = events_of([item("message", json!({ "mid": "m_1", "text": "See", "attachments": all }))]).await;
     use MediaKind::*;
     let kinds: Vec<_> = inbound(&events).media().iter().map(MediaRef::kind).collect();
     assert_eq!((kinds, inbound(&events).text()), (vec![Audio, Document, Image, Sticker, Video], Some("See")));
@@ -171,7 +171,8 @@ async fn what_is_attached_and_is_no_file() {
         (json!([{ "payload": [] }]), None, InboundContent::unsupported(None::<String>)),
         (json!(null), None, InboundContent::unsupported(None::<String>)),
     ] {
-        let events = told([item("message", json!({ "mid": "m_1", "text": text, "attachments": attachments }))]).await;
+        let events =
+            events_of([item("message", json!({ "mid": "m_1", "text": text, "attachments": attachments }))]).await;
         assert_eq!(inbound(&events).content, content, "{attachments}");
     }
 }
@@ -199,7 +200,7 @@ async fn a_watermark_is_of_all_messages_up_to_a_moment() {
         item("read", json!({ "watermark": "soon" })),
         json!({ "sender": { "id": PAGE }, "recipient": { "id": PERSON }, "timestamp": AT, "read": { "watermark": AT } }),
     ] {
-        let events = told([nothing]).await;
+        let events = events_of([nothing]).await;
         assert!(matches!(unknown(&events)[..], ["delivery" | "read"]));
     }
 }
@@ -219,9 +220,9 @@ async fn an_echo_is_ours_and_settles_a_send_whose_answer_got_lost() {
     // Without a key there is nothing to settle; a text of the page is an echo whether or not it says so; and a resident's
     // own metadata would be no key of ours.
     let from_page = |message: Value| json!({ "sender": { "id": PAGE }, "recipient": { "id": PERSON }, "timestamp": AT, "message": message });
-    let events = told([from_page(json!({ "mid": "m_1", "text": "STOP" }))]).await;
+    let events = events_of([from_page(json!({ "mid": "m_1", "text": "STOP" }))]).await;
     assert!(inbound(&events).echo);
-    let events = told([item("message", json!({ "mid": "m_1", "text": "Hello", "metadata": "case-1" }))]).await;
+    let events = events_of([item("message", json!({ "mid": "m_1", "text": "Hello", "metadata": "case-1" }))]).await;
     assert!(!inbound(&events).echo);
 }
 
@@ -232,10 +233,10 @@ async fn a_reaction_has_an_id_of_its_own() {
     assert_eq!(reaction.content, InboundContent::Reaction { to: "m_OUT_1".into(), emoji: Some("👍".into()) });
     assert_eq!(reaction.id.as_str(), format!("m_OUT_1/react/{AT}"));
     let what = |action: &str| item("reaction", json!({ "mid": "m_OUT_1", "action": action, "reaction": "like" }));
-    let events = told([what("unreact")]).await;
+    let events = events_of([what("unreact")]).await;
     assert_eq!(inbound(&events).content, InboundContent::Reaction { to: "m_OUT_1".into(), emoji: None });
     // Without an emoji it would read as one that is taken back.
-    let events = told([what("react"), what("wave")]).await;
+    let events = events_of([what("react"), what("wave")]).await;
     assert_eq!(unknown(&events), ["reaction", "reaction"]);
 }
 
@@ -255,7 +256,7 @@ async fn standby_is_kept_and_never_answered_and_its_stop_is_heard() {
 #[tokio::test]
 async fn one_strange_thing_costs_only_itself() {
     let text = |mid: &str| item("message", json!({ "mid": mid, "text": "Hello" }));
-    let events = told([
+    let events = events_of([
         text("m_1"),
         item("message", json!([])),
         item("message", json!({ "text": "without an id" })),
@@ -419,17 +420,17 @@ async fn entry_without_an_id_is_of_the_page_it_was_written_to() {
 async fn many_parts_of_one_thing_keep_it_once() {
     let mids: Vec<_> = (0..3_000).map(|n| format!("m_{n}")).collect();
     let many = item("delivery", json!({ "mids": mids, "watermark": AT }));
-    let events = told([many.clone()]).await;
+    let events = events_of([many.clone()]).await;
     assert_eq!((events.len(), event_ids(&events).len()), (3_001, 3_001));
     assert!(kept(&events) <= 5 * many.to_string().len());
     assert_eq!(events[4].envelope().raw.as_bytes(), "\"m_4\"");
-    assert_eq!(told([many]).await, events);
-    // More than are told apart are kept together.
+    assert_eq!(events_of([many]).await, events);
+    // More than the limit are kept together.
     let mids: Vec<_> = (0..20_000).map(|n| n.to_string()).collect();
-    let events = told([item("delivery", json!({ "mids": mids }))]).await;
+    let events = events_of([item("delivery", json!({ "mids": mids }))]).await;
     assert_eq!(unknown(&events[10_000..]), ["overflow"]);
     // One that is named often is one.
-    let events = told([item("delivery", json!({ "mids": vec!["m"; 3_000] }))]).await;
+    let events = events_of([item("delivery", json!({ "mids": vec!["m"; 3_000] }))]).await;
     assert_eq!(deliveries(&events).len(), 1);
 
     let link = |n: usize| json!({ "type": "share", "payload": { "url": format!("https://example.gov.uk/{n}") } });
@@ -439,7 +440,7 @@ async fn many_parts_of_one_thing_keep_it_once() {
         json!({ "mid": "m_1", "text": "See https://example.gov.uk/0", "attachments": links,
         "referral": { "ref": "r".repeat(1_000) } }),
     );
-    let events = told([many.clone()]).await;
+    let events = events_of([many.clone()]).await;
     assert_eq!((events.len(), event_ids(&events).len()), (3_000, 3_000));
     assert!(kept(&events) <= 5 * many.to_string().len());
     assert_eq!(events[4].envelope().raw.as_bytes(), link(4).to_string().as_str());
@@ -452,7 +453,7 @@ async fn many_parts_of_one_thing_keep_it_once() {
     assert!(events.iter().all(|event| event.id().len() < 300));
     // Nor is an id kept with each part that is longer than any of Meta's.
     let long = item("message", json!({ "mid": "m".repeat(2_000), "attachments": [link(1), link(2)] }));
-    let events = told([long]).await;
+    let events = events_of([long]).await;
     assert_eq!(event_ids(&events).len(), 2);
     assert!(events.iter().all(|event| event.as_inbound().unwrap().id.as_str().len() < 100));
 }
@@ -460,14 +461,14 @@ async fn many_parts_of_one_thing_keep_it_once() {
 #[tokio::test]
 async fn message_without_an_id_is_heard() {
     let without = |text: &str| item("message", json!({ "text": text }));
-    let events = told([without("STOP"), without("Hello")]).await;
+    let events = events_of([without("STOP"), without("Hello")]).await;
     let [Event::Inbound(stop), opt_out, Event::Inbound(hello)] = &events[..] else { panic!("{events:?}") };
     assert!(is_opt_out(opt_out) && stop.id != hello.id);
-    assert_eq!(event_ids(&events), event_ids(&told([without("STOP"), without("Hello")]).await));
+    assert_eq!(event_ids(&events), event_ids(&events_of([without("STOP"), without("Hello")]).await));
     // An echo of which only our key is known.
     let echo = json!({ "sender": { "id": PAGE }, "recipient": { "id": PERSON }, "timestamp": AT,
         "message": { "text": "Reply", "is_echo": true, "metadata": "case-1" } });
-    let events = told([echo]).await;
+    let events = events_of([echo]).await;
     let delivery = events[1].as_delivery().unwrap();
     assert_eq!((delivery.id(), delivery.key()), (None, Some("case-1")));
 }
@@ -502,9 +503,9 @@ async fn second_tap_is_no_repeat_of_the_first() {
             referral("b"),
         ]
     };
-    let events = told(items()).await;
+    let events = events_of(items()).await;
     assert_eq!(event_ids(&events).len(), 9, "{:?}", event_ids(&events));
-    assert_eq!(event_ids(&events), event_ids(&told(items()).await));
+    assert_eq!(event_ids(&events), event_ids(&events_of(items()).await));
     // The same tap on another day.
     let at = |time: i64| json!({ "object": "page", "entry": [{ "id": PAGE, "time": time, "messaging": [tap("A", Value::Null)] }] });
     let days = [received(at(SENT).to_string()).await, received(at(SENT + 86_400_000).to_string()).await];
@@ -517,7 +518,7 @@ async fn nothing_beside_another_thing_is_dropped() {
         assert_eq!(event_ids(events).len(), events.len());
         events.iter().filter_map(Event::as_inbound).map(|inbound| inbound.content.clone()).collect()
     };
-    let message = |message: Value| told([item("message", message)]);
+    let message = |message: Value| events_of([item("message", message)]);
     let link = || json!({ "type": "share", "payload": { "url": "https://example.gov.uk/a" } });
     let page = || InboundContent::Link { title: None, url: "https://example.gov.uk/a".into() };
 
@@ -547,7 +548,7 @@ async fn nothing_beside_another_thing_is_dropped() {
     let mut both = text("m_1", "STOP");
     both["postback"] = json!({ "mid": "m_1", "title": "Report", "payload": "REPORT" });
     both["read"] = json!({ "watermark": AT });
-    let events = told([both]).await;
+    let events = events_of([both]).await;
     assert!(events.iter().any(is_opt_out) && events.iter().any(|event| event.as_delivery().is_some()));
     assert!(matches!(&contents(&events)[..], [InboundContent::Text(_), InboundContent::Selection(_)]));
 }

@@ -1546,7 +1546,7 @@ async fn photo_with_a_number_alone_is_read() {
     };
     for (id, read) in [
         ("1788254998705000001", "1788254998705000001"),
-        // No id that could be told: the file has that of its message.
+        // No id can be built: the file has that of its message.
         ("19000000000000004040000", "1900000000000000512"),
         ("null", "1900000000000000512"),
     ] {
@@ -1957,7 +1957,7 @@ async fn a_message_is_found_by_what_it_says_among_our_own_since_it_was_sent() {
     assert_eq!(found(&looked_up(&media("401"), json!([file])).await), ["9"]);
     assert_eq!(looked_up(&media("402"), json!([file])).await, absent);
     assert_eq!(looked_up(&sent("Map"), json!([file])).await, absent);
-    // Without a sender or a time it cannot be told.
+    // Inconclusive without a sender or a time.
     for field in ["sender_id", "created_at"] {
         let mut event = ours(9, "Hello & welcome", after);
         event.as_object_mut().unwrap().remove(field);
@@ -2092,13 +2092,13 @@ async fn webhooks_are_managed_with_the_apps_own_token() {
     assert_eq!((webhook.id.as_str(), webhook.valid), ("1900000000000000801", true));
     let listed = x.webhooks().await.unwrap();
     assert_eq!((listed.len(), listed[0].valid, &listed[0].id), (1, false, &webhook.id));
-    for (told, valid) in
+    for (data, valid) in
         [(json!({ "valid": true }), true), (json!({ "valid": false }), false), (json!({ "attempted": true }), true)]
     {
         let at = format!("/2/webhooks/{}", webhook.id);
         Mock::given(method("PUT"))
             .and(path(at))
-            .respond_with(ResponseTemplate::new(200).set_body_json(json!({ "data": told })))
+            .respond_with(ResponseTemplate::new(200).set_body_json(json!({ "data": data })))
             .up_to_n_times(1)
             .mount(&server)
             .await;
@@ -2283,9 +2283,9 @@ async fn what_is_left_is_told_with_each_message_by_our_own_clock() {
     {
         server.reset().await;
         given(&server, "POST", SEND, left(window, day)).await;
-        let told = x.send_text(&resident(), "Hello").await.unwrap().allowance.unwrap();
-        assert_eq!((told.limit, told.remaining), (Some(limit), remaining));
-        assert_eq!(told.reset, Some(NOW.plus(Duration::from_secs(reset))));
+        let quota = x.send_text(&resident(), "Hello").await.unwrap().allowance.unwrap();
+        assert_eq!((quota.limit, quota.remaining), (Some(limit), remaining));
+        assert_eq!(quota.reset, Some(NOW.plus(Duration::from_secs(reset))));
     }
     server.reset().await;
     given(&server, "POST", SEND, answer(201, "v2_send.response.201.json")).await;

@@ -31,7 +31,7 @@ pub(crate) struct Sent {
     pub(crate) raw: Bytes,
 }
 
-/// A failure, and whether the message may have gone.
+/// A failure, and whether its outcome is unknown.
 #[derive(Debug)]
 #[allow(dead_code, reason = "kept for whoever sends")]
 pub(crate) struct Failed {

@@ -196,7 +196,7 @@ async fn failed(wire: Wire) -> Cell {
     Cell::event(event.ok_or("nothing".into()))
 }
 
-/// Whether the message may have gone, and why.
+/// Describes the outcome and its cause.
 fn reported(result: &Result<Accepted>) -> String {
     match result {
         Ok(_) => "sent".into(),

@@ -589,7 +589,7 @@ async fn resend_supplier_depends_on_the_error_kind() {
         let two = Mock::sms().account("other");
         let line = Line::new("desk").channel(one.clone()).channel(two.clone());
         let desk = Desk::of(Switchboard::builder(memory().await), [line]);
-        one.will_fail(Error::new(kind, "it may have gone").with_outcome(Outcome::Unknown));
+        one.will_fail(Error::new(kind, "the outcome is unknown").with_outcome(Outcome::Unknown));
         let message = text(1, "Hello").on_unknown(OnUnknown::Resend);
         let id = desk.switchboard.send("desk", message).await.unwrap();
         desk.until(id, &[State::Accepted, State::Parked]).await;

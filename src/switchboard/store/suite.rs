@@ -328,7 +328,7 @@ enum Stands {
 }
 
 /// The messages that may be claimed: of each conversation the first of its most urgent class, unless one is on its way. What is
-/// planned holds nobody up; what waits for another try, or may have gone, holds up its class and those below.
+/// planned holds nobody up; what waits for another try, or has an unknown outcome, holds up its class and those below.
 fn heads(all: &mut [Modelled], now: Timestamp) -> Vec<Id> {
     for planned in all.iter_mut().filter(|one| one.stands == Stands::Planned && one.due <= now) {
         planned.stands = Stands::Waiting;
@@ -372,7 +372,7 @@ async fn heads_match_the_model(store: &dyn Engine, other: &dyn Engine) {
             }
             4 => now = now.plus(Duration::from_millis(below(30))),
             5 => {
-                // A person, or news of a gateway, settles one that may have gone.
+                // A person, or news of a gateway, settles one with an unknown outcome.
                 let Some(one) = all.iter_mut().find(|one| one.stands == Stands::Unknown) else { continue };
                 let (state, stands) =
                     [(State::Queued, Stands::Waiting), (State::Accepted, Stands::Ended)][below(2) as usize];
@@ -866,7 +866,7 @@ async fn delivery_up_to_a_time_covers_earlier_messages(store: &dyn Engine, other
     begin(store, &claimed[0]).await;
     assert!(store.finish(claimed[0].hold, accepted("id-d")).await.unwrap());
     // One that began after the moment.
-    // More urgent than the one that may have gone, and so not behind it.
+    // More urgent than the one with an unknown outcome, and so not behind it.
     let later = put(store, New { priority: 1, ..new("e", 1) }).await;
     let claimed = claim(store, at(1)).await;
     assert!(store.begin(claimed[0].hold, attempt(at(9))).await.unwrap());
