@@ -43,6 +43,11 @@
 //! | `postgres` | the switchboard's store in PostgreSQL | no |
 //! | `testing` | the conformance suite and the fake gateway | no |
 #![cfg_attr(docsrs, feature(doc_cfg))]
+// The front page links to what a build with fewer features lacks.
+#![cfg_attr(
+    not(all(feature = "meta", feature = "notify", feature = "tracing", feature = "twilio", feature = "x")),
+    allow(rustdoc::broken_intra_doc_links)
+)]
 // No input from a gateway, a resident or a configuration may cause a panic.
 #![cfg_attr(
     not(test),

@@ -42,7 +42,7 @@ use crate::media::StoredMedia;
 pub enum File {
     /// The fetch failed permanently; the reason is in plain words.
     Failed(String),
-    /// Held in the [`MediaStore`] of the switchboard.
+    /// Held in the [`MediaStore`](crate::media::MediaStore) of the switchboard.
     Held(StoredMedia),
     /// Not fetched yet.
     Waiting,

@@ -221,7 +221,7 @@ impl InboxEvent {
     /// [`ack`](Self::ack).
     ///
     /// # Errors
-    /// [`ErrorKind::Unavailable`] if the store is unavailable.
+    /// [`ErrorKind::Unavailable`](crate::ErrorKind::Unavailable) if the store is unavailable.
     pub async fn files(&self) -> Result<Vec<File>> {
         self.switchboard.files(self.id()).await
     }
@@ -301,5 +301,22 @@ impl EventNotify {
 
     fn notified(&self, line: Option<&str>) -> Notified<'_> {
         line.and_then(|line| self.lines.get(line)).unwrap_or(&self.all).notified()
+    }
+}
+
+impl Switchboard {
+    /// Returns the state of each file of a resident's message.
+    ///
+    /// They are in the order of [`Inbound::media`](crate::Inbound::media). The event comes from [`InboxEvent::id`],
+    /// acknowledged or not, or from [`Entry::event_id`](super::Entry::event_id).
+    ///
+    /// It is empty if the program that received the message has no [`Builder::media`](super::Builder::media): fetch the
+    /// files yourself then, at once, with [`Channel::fetch_media`](crate::Channel::fetch_media). [`Line::retention`](super::Line::retention) removes
+    /// them with the message.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Unavailable`](crate::ErrorKind::Unavailable) if the store is unavailable.
+    pub async fn files(&self, event: EventId) -> Result<Vec<File>> {
+        self.0.store.0.files(event.0).await
     }
 }

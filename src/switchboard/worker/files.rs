@@ -7,7 +7,6 @@ use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 
 use super::super::Switchboard;
-use super::super::file::{EventId, File};
 use super::super::record::{ClaimedFile, Fetched};
 use super::log_failure;
 use crate::channel::Channel;
@@ -36,21 +35,6 @@ const LOOK: Duration = Duration::from_secs(1);
 pub(super) const REMOVAL: (Duration, Duration) = (Duration::from_secs(30), Duration::from_secs(60));
 
 impl Switchboard {
-    /// Returns the state of each file of a resident's message.
-    ///
-    /// They are in the order of [`Inbound::media`](crate::Inbound::media). The event comes from [`InboxEvent::id`],
-    /// acknowledged or not, or from [`Entry::event_id`](super::Entry::event_id).
-    ///
-    /// It is empty if the program that received the message has no [`Builder::media`](super::Builder::media): fetch the
-    /// files yourself then, at once, with [`Channel::fetch_media`]. [`Line::retention`](super::Line::retention) removes
-    /// them with the message.
-    ///
-    /// # Errors
-    /// [`ErrorKind::Unavailable`] if the store is unavailable.
-    pub async fn files(&self, event: EventId) -> Result<Vec<File>> {
-        self.0.store.0.files(event.0).await
-    }
-
     /// Fetches files until it is stopped, and then finishes the fetches in progress.
     pub(super) async fn fetch(self, mut stop: oneshot::Receiver<()>) {
         let (inner, mut fetches) = (self.0.clone(), JoinSet::new());
