@@ -634,6 +634,8 @@ impl Tx for Db<'_> {
 
 #[cfg(test)]
 mod tests {
+    use rusqlite::StatementStatus;
+
     use super::super::super::super::flow;
     use super::super::super::super::record::Incoming;
     use super::*;
@@ -668,6 +670,18 @@ mod tests {
         for id in [1, 1000] {
             assert_eq!(status(&db, id).unwrap().0.delivery, Some(DeliveryState::Read));
         }
+    }
+
+    #[test]
+    fn statement_is_planned_once_whatever_is_bound() {
+        let db = Connection::open_in_memory().unwrap();
+        super::super::keep_statements(&db).unwrap();
+        db.execute_batch(include_str!("schema.sql")).unwrap();
+        let mut next = db.prepare(NEXT_OF_LINE).unwrap();
+        for n in 1..=3_i64 {
+            assert!(next.query((n, n, n.to_string())).unwrap().next().unwrap().is_none());
+        }
+        assert_eq!(next.get_status(StatementStatus::RePrepare), 0);
     }
 
     #[test]
