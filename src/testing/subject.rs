@@ -126,7 +126,7 @@ impl Call {
             Self::LookUp(_) => "look_up",
             Self::Poll(_) => "poll",
             Self::Send(_) => "send",
-            Self::Indicator(..) => "signal",
+            Self::Indicator(..) => "send_indicator",
             Self::Upload(..) => "upload_media",
         }
     }

@@ -82,7 +82,7 @@ pub(super) fn is_id(id: &str) -> bool {
     !id.is_empty() && id.bytes().all(|b| b.is_ascii_digit())
 }
 
-/// What an error of the Graph API says: by what else stands in it where the code alone does not tell, then by code,
+/// The meaning of a Graph API error: by its other members where the code alone is ambiguous, then by code,
 /// then by what Meta says of retrying, then by HTTP status.
 pub(super) fn graph_error<'a>(
     answer: &'a Answer,

@@ -84,7 +84,7 @@ fn place(path: &str) -> Option<String> {
     }
 }
 
-/// What the paths of files begin with: those of X's webhooks, and those of its site.
+/// The prefixes of file paths: those in X's webhooks, and those of its site.
 const FOLDERS: [&str; 2] = ["/1.1/ton/data/dm/", "/i/ton/data/dm/"];
 
 #[cfg(test)]

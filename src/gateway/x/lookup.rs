@@ -20,7 +20,7 @@ use crate::model::event::{Delivery, DeliveryState, Envelope, Raw};
 use crate::model::lookup::{LookupOutcome, LookupQuery};
 use crate::model::message::{Content, MediaSource};
 
-/// How far X's clock may be behind ours when a message is looked for.
+/// The maximum lag of X's clock behind ours in a look-up.
 const SKEW: Duration = Duration::from_secs(30);
 
 impl X {

@@ -61,7 +61,7 @@ pub(super) fn query(pairs: &[(&str, &str)]) -> String {
     pairs.iter().map(pair).collect::<Vec<_>>().join("&")
 }
 
-/// What OAuth 1.0a signs: the method, the address as it is called, and the parameters of query and header. A body
+/// The OAuth 1.0a signature base: the method, the URL as requested, and the parameters of query and header. A body
 /// that is no form, which none here is, takes no part.
 fn base_string(method: &Method, uri: &Uri, own: &[(&str, &str)]) -> String {
     let encode = |name: &str, value: &str| (percent(name).to_string(), percent(value).to_string());

@@ -20,7 +20,7 @@ use crate::model::error::{Error, Result};
 use crate::model::event::{Envelope, Event, Raw, Unrecognised};
 use crate::model::poll::{Cursor, Page};
 
-/// How many pages of 100 events one poll fetches. X allows 15 in 15 minutes.
+/// The number of pages, of 100 events each, that one poll fetches. X allows 15 in 15 minutes.
 pub(super) const PAGES_MAX: usize = 10;
 
 /// The fields requested for each event. X's specification of August 2026 has lost three of these; whether its servers

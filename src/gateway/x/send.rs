@@ -87,7 +87,7 @@ lenient! {
         data: Option<Created<'a>>,
     }
 
-    /// What X made of a message that it accepted.
+    /// X's response to an accepted message.
     struct Created<'a> {
         dm_event_id: Text<'a>,
         dm_conversation_id: Text<'a>,

@@ -15,10 +15,10 @@ use crate::model::clock::Clock;
 use crate::model::error::{Error, ErrorKind, Result};
 use crate::model::message::{Media, MediaRef, MediaSource};
 
-/// How much of a file goes up at once. X's clients use 1 to 4 MiB; the most that it takes is unverified.
+/// The size of an upload segment. X's clients use 1 to 4 MiB; the maximum is unverified.
 const CHUNK: usize = 1024 * 1024;
 
-/// How often X is asked whether it has prepared a film, at most.
+/// The maximum number of status requests while X processes a video.
 const STATUS_CALLS_MAX: u32 = 60;
 
 impl X {

@@ -131,7 +131,7 @@ lenient! {
         pub(super) media_keys: List<Text<'a>>,
     }
 
-    /// What a list says of the people and files in it.
+    /// The people and files that a list refers to.
     pub(super) struct Includes<'a> {
         pub(super) users: List<User<'a>>,
         pub(super) media: List<IncludedMedia<'a>>,

@@ -136,7 +136,7 @@ pub(super) async fn a_look_up_that_fails_proves_nothing(run: &Run<'_>) -> CheckR
 /// Each recorded indicator makes its request.
 pub(super) async fn a_signal_is_shown_as_it_was_recorded(run: &Run<'_>) -> CheckResult {
     let can = &run.info.capability;
-    play(run, "signal", can.read || can.typing).await
+    play(run, "send_indicator", can.read || can.typing).await
 }
 
 /// Each recorded health check makes its requests and returns its result.

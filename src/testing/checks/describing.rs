@@ -107,14 +107,14 @@ pub(super) async fn what_is_declared_is_recorded(run: &Run<'_>) -> CheckResult {
         (calls("upload_media") && !can.upload_media, "an upload, but it does not declare `upload_media`"),
         (calls("fetch_media") && !can.fetch_media, "a fetch, but it does not declare `fetch_media`"),
         (calls("health") && !can.health, "the health, but it does not declare `health`"),
-        (calls("signal") && !(can.read || can.typing), "an indicator, but it declares neither `read` nor `typing`"),
+        (calls("send_indicator") && !(can.read || can.typing), "an indicator, but it declares neither `read` nor `typing`"),
     ];
     let extra: Vec<_> = extra.iter().filter(|(is, _)| *is).map(|row| row.1).collect();
     ensure!(extra.is_empty(), "it is recorded, and not declared: {}", extra.join("; "));
     Ok(())
 }
 
-/// Whether the credentials are known that must not show: named by the subject, or the setup's own.
+/// Returns `true` if the credentials are known: named by the subject, or the setup's own.
 async fn names_credentials(run: &Run<'_>) -> CheckResult<bool> {
     let sends = run.accepted_sends();
     let (false, Some(send)) = (!run.subject.secrets().is_empty(), sends.first()) else { return Ok(true) };

@@ -39,7 +39,7 @@ impl Item<'_> {
         (is_ours || recipient.id().is_none() || is_unsigned_echo).then(|| page.to_owned())
     }
 
-    /// What was said and done in it: nothing, if that is not known.
+    /// The contents of the item: empty if unknown.
     pub(super) fn events(&self, page: &Address, sender: &Address, source: &Source<'_>) -> Vec<Event> {
         let mut events = Vec::new();
         if let Some(message) = &self.message {
@@ -134,7 +134,7 @@ impl Item<'_> {
         identified(inbound, &format!("{id}/{}", source.digest()))
     }
 
-    /// What became of our messages. The first few events keep the whole, and each other one its own value.
+    /// The deliveries of our messages. The first few events keep the whole body, and each later one its own value.
     pub(super) fn deliveries(&self, recipient: &Address, source: &Source<'_>, push: &mut dyn FnMut(Event)) {
         let mut count = 0;
         let mut add = |mut delivery: Delivery, piece: &Piece<'_>| {

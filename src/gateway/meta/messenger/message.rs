@@ -1,4 +1,4 @@
-//! What a message holds: text, choice, files, places and links.
+//! The contents of a message: text, choice, files, places and links.
 
 use std::collections::HashSet;
 
@@ -19,7 +19,7 @@ impl Message<'_> {
             || (self.text.some().is_none() && !has_choice && self.attachments.items.is_empty())
     }
 
-    /// What it says, in parts: the files with the text, and each thing that is no file, with its own piece.
+    /// The contents in parts: the files with the text, then each attachment that is no file, with its own piece.
     pub(super) fn contents(&self, mid: &str) -> Vec<(Option<Piece<'_>>, InboundContent)> {
         if self.is_deleted == Some(true) {
             return vec![(None, InboundContent::Withdrawn(mid.into()))];
@@ -81,7 +81,7 @@ impl Message<'_> {
     }
 }
 
-/// What is attached to a message: its files, and the rest with the piece of each.
+/// The attachments of a message: its files, and the others with the piece of each.
 struct Attached<'a> {
     media: Vec<MediaRef>,
     others: Vec<(Option<Piece<'a>>, InboundContent)>,
@@ -123,7 +123,7 @@ impl Attachment<'_> {
 }
 
 impl Postback<'_> {
-    /// What was chosen: by our payload, or by its title where there is none.
+    /// The chosen option: by our payload, or by its title without one.
     pub(super) fn chosen(&self, title: Option<&str>) -> Option<Selection> {
         let id = self.payload.some().or(title)?.to_owned();
         Some(Selection { id, title: title.unwrap_or_default().to_owned() })

@@ -127,7 +127,7 @@ fn vendor_error(answer: &Answer) -> VendorError<'_> {
 const CLOSED: &str = "the person has done nothing on the page for 24 hours; what a person types may go for 7 days, with \
                       the option human_agent";
 
-/// What a code means by its subcode, or by Meta's words where there is nothing else to go by.
+/// The meaning of a code by its subcode, or by Meta's text where there is none.
 ///
 /// The subcodes 2018278, 2018065 (window) and 2018001 (no such person) are UNVERIFIED: public programs know them, and
 /// no page of Meta's that was read.

@@ -87,7 +87,7 @@ impl<'a> Member<'a> for Pieces<'a> {
     }
 }
 
-/// What Meta calls a thing that happened: the member that holds it.
+/// Meta's name for an event: the member that holds it.
 pub(super) fn kind(json: &str) -> String {
     const KNOWN: [&str; 7] = ["message", "message_edit", "postback", "delivery", "read", "reaction", "referral"];
     const COMMON: [&str; 3] = ["sender", "recipient", "timestamp"];
@@ -99,7 +99,7 @@ pub(super) fn kind(json: &str) -> String {
 }
 
 impl<'a> Entry<'a> {
-    /// What is in its lists, in the order of the body, so that what is of one page is not joined over what is of
+    /// The items of its lists, in the order of the body, so that what is of one page is not joined over what is of
     /// another.
     pub(super) fn parts(&self) -> Vec<Part<'a>> {
         let mut parts = Vec::new();

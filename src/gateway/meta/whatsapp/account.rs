@@ -68,7 +68,7 @@ pub(super) fn account_event(field: &str, piece: &str, envelope: Envelope) -> Eve
 }
 
 impl Value<'_> {
-    /// What an `account_update` is about. Most of its kinds take nothing from us.
+    /// The subject of an `account_update`. Most of its kinds restrict nothing.
     fn topic(&self) -> Topic {
         match self.event.as_deref() {
             Some("DISABLED_UPDATE") if self.ban().as_deref() == Some("REINSTATE") => Topic::Reinstatement,

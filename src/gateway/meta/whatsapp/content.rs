@@ -110,7 +110,7 @@ fn content_of(kind: &str, message: &Message<'_>, envelope: &Envelope) -> Option<
     })
 }
 
-/// How long Meta keeps a file that a resident sent.
+/// The time for which Meta keeps a resident's file.
 const RECEIVED_KEPT: Duration = Duration::from_secs(7 * 24 * 3600);
 
 fn reference(file: &File<'_>, envelope: &Envelope) -> Option<MediaRef> {

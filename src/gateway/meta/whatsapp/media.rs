@@ -156,7 +156,7 @@ const EXTENSIONS: &[(&str, &[&str])] = &[
     ("video/mp4", &["mp4", "m4v"]),
 ];
 
-/// How long Meta keeps an uploaded file.
+/// The time for which Meta keeps an uploaded file.
 const UPLOAD_KEPT: Duration = Duration::from_secs(30 * 24 * 3600);
 
 #[derive(Deserialize)]

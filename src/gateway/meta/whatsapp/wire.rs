@@ -1,4 +1,4 @@
-//! What Meta writes in WhatsApp's webhooks and answers: [messages][page], read 2026-11-22 from stored copies.
+//! The JSON of WhatsApp's webhooks and responses: [messages][page], read 2026-11-22 from stored copies.
 //!
 //! [page]: https://developers.facebook.com/documentation/business-messaging/whatsapp/webhooks/reference/messages
 
