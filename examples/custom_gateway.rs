@@ -6,14 +6,11 @@
 
 use std::sync::Arc;
 
-use civic_messaging::adapter::Endpoint;
 use civic_messaging::adapter::json::{Json, Text};
-use civic_messaging::adapter::{self, lenient};
-use civic_messaging::adapter::{Answer, VendorError, bearer};
+use civic_messaging::adapter::{self, Answer, Endpoint, VendorError, bearer, lenient};
 use civic_messaging::capability::TextLimit;
 use civic_messaging::error::ErrorClass;
-use civic_messaging::event::{Envelope, Raw};
-use civic_messaging::event::{InboundContent, Unrecognised};
+use civic_messaging::event::{Envelope, InboundContent, Raw, Unrecognised};
 use civic_messaging::transport::BaseUrl;
 use civic_messaging::webhook::{self, HmacSha256, Received, SignatureEncoding, SigningSecret};
 use civic_messaging::{

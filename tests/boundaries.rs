@@ -3,11 +3,10 @@
 //! Comments, strings and test modules are left out: what stands there binds nothing together.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::fmt;
-use std::fs;
 use std::iter::Peekable;
 use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
+use std::{fmt, fs};
 
 /// The order of the modules: each imports only from those in the rows above its own.
 const ORDER: &[&[&str]] = &[

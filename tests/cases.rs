@@ -2,8 +2,7 @@
 
 mod support;
 
-use civic_messaging::event::{Account, InboundContent, OptOut, Unrecognised};
-use civic_messaging::event::{Selection, Topic, Upcoming};
+use civic_messaging::event::{Account, InboundContent, OptOut, Selection, Topic, Unrecognised, Upcoming};
 use civic_messaging::transport::NoTransport;
 use civic_messaging::webhook::{Received, Request};
 use civic_messaging::x::OAuth1;

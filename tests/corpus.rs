@@ -2,10 +2,9 @@
 #![cfg(all(feature = "meta", feature = "notify", feature = "toml", feature = "twilio", feature = "x"))]
 
 use std::collections::BTreeSet;
-use std::fs;
 use std::panic::catch_unwind;
 use std::path::{Path, PathBuf};
-use std::thread;
+use std::{fs, thread};
 
 use targets::{TARGETS, Target};
 

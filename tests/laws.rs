@@ -1,20 +1,16 @@
 //! Laws that hold for every value: delivery ladder, serde, masking, phone numbers.
 
 use civic_messaging::address::{Phone, SenderName, ShortCode, WhatsAppUser, XUser};
-use civic_messaging::event::InboundContent;
-use civic_messaging::event::{Envelope, Failure, OptOut, OptOutScope, Profile, Raw, Selection};
+use civic_messaging::event::{Envelope, Failure, InboundContent, OptOut, OptOutScope, Profile, Raw, Selection};
 use civic_messaging::media::Digest;
 use civic_messaging::message::{
-    Choice, ContactCard, Degradation, InfoRequest, Link, Location, Media, MediaRef, MediaSource, Native, Reaction, Row,
-    Template,
+    Choice, ContactCard, Degradation, InfoRequest, LabelledValue, Link, Location, Media, MediaRef, MediaSource, Native,
+    Reaction, Row, Template, TemplateButton, TemplateHeader,
 };
-use civic_messaging::message::{LabelledValue, TemplateButton, TemplateHeader};
 use civic_messaging::{
-    Address, Content, DeliveryState, Error, ErrorKind, Event, Medium, Message, MessageId, Mock, Purpose, Secret,
-    Timestamp,
+    Address, ChannelExt, Content, Delivery, DeliveryState, Error, ErrorKind, Event, Inbound, Medium, Message,
+    MessageId, Mock, Purpose, Secret, Timestamp, webhook,
 };
-use civic_messaging::{ChannelExt, webhook};
-use civic_messaging::{Delivery, Inbound};
 use proptest::collection::vec;
 use proptest::prelude::*;
 

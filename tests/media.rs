@@ -15,14 +15,11 @@ use std::time::{Duration, Instant};
 
 use base64::prelude::{BASE64_STANDARD, Engine};
 use bytes::Bytes;
-use civic_messaging::adapter::Endpoint;
-use civic_messaging::adapter::{Access, Answer, Credential, FetchLimits, VendorError, bearer};
+use civic_messaging::adapter::{Access, Answer, Credential, Endpoint, FetchLimits, VendorError, bearer};
 use civic_messaging::clock::VirtualClock;
-use civic_messaging::media::{Digest, MediaStream};
-use civic_messaging::media::{FileUrl, HostRules};
-use civic_messaging::transport::Transport;
+use civic_messaging::media::{Digest, FileUrl, HostRules, MediaStream};
 use civic_messaging::transport::{
-    Body, Deadline, PublicOnly, ReqwestTransport, SendProgress, TransportError, TransportErrorKind,
+    Body, Deadline, PublicOnly, ReqwestTransport, SendProgress, Transport, TransportError, TransportErrorKind,
 };
 use civic_messaging::{Context, Error, ErrorKind, Outcome, Result, Secret, Timestamp, async_trait};
 use futures_util::{StreamExt, stream};

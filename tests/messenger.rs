@@ -2,8 +2,7 @@
 #![cfg(all(feature = "meta", feature = "reqwest"))]
 
 use bytes::Bytes;
-use civic_messaging::event::DeliveryOf;
-use civic_messaging::event::InboundContent;
+use civic_messaging::event::{DeliveryOf, InboundContent};
 use civic_messaging::medium::messenger::{Window, window};
 use civic_messaging::message::{Choice, Degradation, Media, MediaKind, MediaRef};
 use civic_messaging::meta::{Config, Options};

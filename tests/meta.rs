@@ -3,12 +3,10 @@
 
 use bytes::Bytes;
 use civic_messaging::clock::VirtualClock;
-use civic_messaging::event::InboundContent;
-use civic_messaging::event::{DeliveryOf, OptOutScope, Topic};
+use civic_messaging::event::{DeliveryOf, InboundContent, OptOutScope, Topic};
 use civic_messaging::media::{Digest, MediaStream};
-use civic_messaging::message::TemplateButton;
 use civic_messaging::message::{
-    Choice, ContactCard, Link, Location, Media, MediaRef, MediaSource, Reaction, Row, Template,
+    Choice, ContactCard, Link, Location, Media, MediaRef, MediaSource, Reaction, Row, Template, TemplateButton,
 };
 use civic_messaging::meta::{Config, Flow};
 use civic_messaging::webhook::{Discarded, Request, SigningSecret};

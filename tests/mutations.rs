@@ -13,9 +13,7 @@ use std::sync::{Arc, Mutex};
 use base64::prelude::{BASE64_STANDARD, Engine};
 use bytes::Bytes;
 use civic_messaging::clock::VirtualClock;
-use civic_messaging::transport::NoTransport;
-use civic_messaging::transport::Transport;
-use civic_messaging::transport::{Body, TransportError};
+use civic_messaging::transport::{Body, NoTransport, Transport, TransportError};
 use civic_messaging::webhook::Request;
 use civic_messaging::{
     Channel, Context, Event, Meta, Notify, Timestamp, Twilio, X, async_trait, meta, notify, twilio, x,

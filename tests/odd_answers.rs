@@ -13,8 +13,7 @@ use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use civic_messaging::clock::VirtualClock;
-use civic_messaging::transport::Transport;
-use civic_messaging::transport::{Body, TransportError};
+use civic_messaging::transport::{Body, Transport, TransportError};
 use civic_messaging::{
     Accepted, Address, Channel, Context, Error, ErrorKind, Message, Meta, Notify, Outcome, Result, Timestamp, Twilio,
     X, async_trait, meta, notify, twilio, x,

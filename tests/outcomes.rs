@@ -22,11 +22,11 @@ use std::time::Duration;
 
 use base64::prelude::{BASE64_STANDARD, Engine};
 use bytes::Bytes;
-use civic_messaging::adapter::Endpoint;
-use civic_messaging::adapter::{Answer, VendorError, bearer};
+use civic_messaging::adapter::{Answer, Endpoint, VendorError, bearer};
 use civic_messaging::error::ErrorClass;
-use civic_messaging::transport::Transport;
-use civic_messaging::transport::{Body, Deadline, ReqwestTransport, SendProgress, TransportError, TransportErrorKind};
+use civic_messaging::transport::{
+    Body, Deadline, ReqwestTransport, SendProgress, Transport, TransportError, TransportErrorKind,
+};
 use civic_messaging::{Context, Error, ErrorKind, Outcome, Secret, async_trait};
 use futures_util::future::join_all;
 use futures_util::stream;

@@ -3,10 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use civic_messaging::clock::VirtualClock;
 use civic_messaging::layer::{Failover, Layer, Retry};
 use civic_messaging::transport::ReqwestTransport;
-use civic_messaging::{Accepted, Address, Channel, Context, Event, Message, Meta, Result, Timestamp, Twilio, meta, twilio};
-use civic_messaging::clock::VirtualClock;
+use civic_messaging::{
+    meta, twilio, Accepted, Address, Channel, Context, Event, Message, Meta, Result, Timestamp, Twilio,
+};
 use http::Request;
 use tokio::time::timeout;
 
@@ -130,7 +132,8 @@ async fn too_many(wire: Wire) -> Cell {
         early
     });
     let when = if early { "before the wait is over" } else { "after the wait" };
-    let retried = format!("with `Retry`, {} requests, the second {when}; reported {}", supplier.requests(), reported(&sent));
+    let retried =
+        format!("with `Retry`, {} requests, the second {when}; reported {}", supplier.requests(), reported(&sent));
     Cell { text: format!("{}; {retried}", cell.text), ..cell }
 }
 

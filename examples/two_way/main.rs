@@ -9,8 +9,7 @@ use std::sync::Arc;
 
 use civic_messaging::media::{Digest, MediaStream};
 use civic_messaging::medium::sms::{Keyword, keyword};
-use civic_messaging::message::TemplateButton;
-use civic_messaging::message::{Choice, Location, Media, Row, Template};
+use civic_messaging::message::{Choice, Location, Media, Row, Template, TemplateButton};
 use civic_messaging::webhook::Request;
 use civic_messaging::{
     Address, Channel, ChannelExt, Context, DeliveryState, Event, Inbound, Message, Outcome, Registry, Settings,

@@ -18,14 +18,12 @@ use std::task::{Poll, Waker};
 use std::time::Duration;
 
 use civic_messaging::adapter::retry_after as wait;
-use civic_messaging::address::Sender;
-use civic_messaging::address::{OtherAddress, PageScopedId, Phone, SenderName, ShortCode, WhatsAppUser, XUser};
+use civic_messaging::address::{OtherAddress, PageScopedId, Phone, Sender, SenderName, ShortCode, WhatsAppUser, XUser};
 use civic_messaging::clock::VirtualClock;
 use civic_messaging::event::InboundContent;
 use civic_messaging::media::Digest;
 use civic_messaging::medium::sms;
-use civic_messaging::transport::Transport;
-use civic_messaging::transport::{Body, TransportError};
+use civic_messaging::transport::{Body, Transport, TransportError};
 use civic_messaging::webhook::{BearerToken, Form, HmacSha256, Request, Scheme, SignatureEncoding, SigningSecret};
 use civic_messaging::{
     Address, Channel, Context, Error, ErrorKind, Event, Medium, Meta, Notify, Registry, Secret, Settings, Timestamp,

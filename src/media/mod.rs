@@ -16,8 +16,7 @@ use crate::model::clock::{Clock, Sleep};
 use crate::model::error::{Error, ErrorKind, Result};
 use crate::model::id::MediaType;
 use crate::model::message::{Media, MediaSource};
-use crate::transport::BaseUrl;
-use crate::transport::{Body, ByteStream};
+use crate::transport::{BaseUrl, Body, ByteStream};
 
 mod store;
 pub use crate::model::digest::Digest;

@@ -147,8 +147,7 @@ mod tests {
     use crate::layer::Layer;
     use crate::mock::Mock;
     use crate::model::address::Address;
-    use crate::model::clock::Timestamp;
-    use crate::model::clock::{Clock, VirtualClock};
+    use crate::model::clock::{Clock, Timestamp, VirtualClock};
     use crate::model::error::{ErrorKind, Outcome};
     use crate::transport::NoTransport;
 

@@ -1,10 +1,9 @@
 //! A scripted gateway on loopback that injects faults and counts accepted messages.
 
 use std::collections::VecDeque;
-use std::fmt;
-use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::{fmt, io};
 
 use bytes::Bytes;
 use http::header::CONTENT_LENGTH;

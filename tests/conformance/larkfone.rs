@@ -3,8 +3,7 @@
 
 use std::sync::Arc;
 
-use civic_messaging::adapter::Endpoint;
-use civic_messaging::adapter::{Answer, VendorError, basic};
+use civic_messaging::adapter::{Answer, Endpoint, VendorError, basic};
 use civic_messaging::capability::TextLimit;
 use civic_messaging::error::ErrorClass;
 use civic_messaging::event::{InboundContent, Unrecognised};

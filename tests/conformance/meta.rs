@@ -5,14 +5,12 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use civic_messaging::event::InboundContent;
-use civic_messaging::event::{Envelope, Raw};
+use civic_messaging::event::{Envelope, InboundContent, Raw};
 use civic_messaging::health::CheckStatus;
-use civic_messaging::media::Digest;
-use civic_messaging::media::{Publish, StoredMedia};
-use civic_messaging::message::TemplateButton;
+use civic_messaging::media::{Digest, Publish, StoredMedia};
 use civic_messaging::message::{
     Choice, ContactCard, InfoRequest, Link, Location, Media, MediaRef, MediaSource, Native, Reaction, Row, Template,
+    TemplateButton,
 };
 use civic_messaging::meta::{Config, Flow, Options};
 use civic_messaging::testing::{Exchange, ExpectedEvent, Setup, Signer, Step, Subject, Webhook};

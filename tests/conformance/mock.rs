@@ -2,9 +2,7 @@
 
 use std::sync::Arc;
 
-use civic_messaging::Delivery;
-use civic_messaging::event::InboundContent;
-use civic_messaging::event::{Envelope, Raw};
+use civic_messaging::event::{Envelope, InboundContent, Raw};
 use civic_messaging::health::CheckStatus;
 use civic_messaging::lookup::LookupQuery;
 use civic_messaging::message::{
@@ -13,7 +11,8 @@ use civic_messaging::message::{
 use civic_messaging::testing::{Exchange, ExpectedEvent, Setup, Signer, Subject, Webhook};
 use civic_messaging::webhook::SignatureEncoding;
 use civic_messaging::{
-    Address, Channel, ChannelExt, Content, DeliveryState, Event, Inbound, Indicator, Medium, Message, Mock, Result,
+    Address, Channel, ChannelExt, Content, Delivery, DeliveryState, Event, Inbound, Indicator, Medium, Message, Mock,
+    Result,
 };
 use futures_util::FutureExt;
 

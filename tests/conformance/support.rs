@@ -4,8 +4,7 @@
 use std::fmt::Write;
 
 use civic_messaging::Capability;
-use civic_messaging::capability::TextLimit;
-use civic_messaging::capability::Unit;
+use civic_messaging::capability::{TextLimit, Unit};
 use civic_messaging::testing::{self, Report, Subject};
 use civic_messaging::webhook::SignatureCoverage;
 

@@ -7,8 +7,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use civic_messaging::clock::Sleep;
-use civic_messaging::clock::{Clock, VirtualClock};
+use civic_messaging::clock::{Clock, Sleep, VirtualClock};
 use civic_messaging::layer::breaker::Breaker;
 use civic_messaging::layer::{CircuitBreaker, Failover, Layer, RateLimit, Retry, Stack, Trace};
 use civic_messaging::testing::{FakeGateway, SocketFault, Step};

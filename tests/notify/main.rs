@@ -8,8 +8,7 @@ use std::time::Duration;
 
 use civic_messaging::clock::{Clock, VirtualClock};
 use civic_messaging::error::ErrorClass;
-use civic_messaging::event::DeliveryOf;
-use civic_messaging::event::InboundContent;
+use civic_messaging::event::{DeliveryOf, InboundContent};
 use civic_messaging::health::CheckStatus;
 use civic_messaging::lookup::{LookupOutcome, LookupQuery};
 use civic_messaging::message::Template;

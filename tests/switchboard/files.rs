@@ -5,8 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use civic_messaging::event::InboundContent;
-use civic_messaging::media::MemoryStore;
-use civic_messaging::media::{Digest, MediaStore, MediaStream};
+use civic_messaging::media::{Digest, MediaStore, MediaStream, MemoryStore};
 use civic_messaging::message::MediaRef;
 use civic_messaging::switchboard::{File, InboxEvent, Line, Store, Switchboard};
 use civic_messaging::{Channel, Error, ErrorKind, Message, Mock, Result, webhook};

@@ -71,8 +71,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use civic_messaging::Timestamp;
-use civic_messaging::clock::Sleep;
-use civic_messaging::clock::{Clock, SystemClock};
+use civic_messaging::clock::{Clock, Sleep, SystemClock};
 
 use support::{Random, number, person, seed};
 

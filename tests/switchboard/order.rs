@@ -7,8 +7,7 @@ use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use civic_messaging::clock::{Clock, SystemClock, VirtualClock};
-use civic_messaging::event::OptOutScope;
-use civic_messaging::event::{InboundContent, OptOut};
+use civic_messaging::event::{InboundContent, OptOut, OptOutScope};
 use civic_messaging::lookup::{LookupOutcome, LookupQuery};
 use civic_messaging::switchboard::{Id, InboxEventKind, Line, State, Status, Store, Switchboard};
 use civic_messaging::{Channel, DeliveryState, Event, Inbound, Message, Mock};

@@ -2,8 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use civic_messaging::clock::Sleep;
-use civic_messaging::clock::{Clock, SystemClock};
+use civic_messaging::clock::{Clock, Sleep, SystemClock};
 use civic_messaging::switchboard::{Line, State, Store, Switchboard};
 use civic_messaging::{Message, Mock, Timestamp};
 use tokio_postgres::{Client, NoTls};

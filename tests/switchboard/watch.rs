@@ -3,8 +3,7 @@
 use std::time::Duration;
 
 use civic_messaging::clock::{Clock, SystemClock, VirtualClock};
-use civic_messaging::health::CheckStatus;
-use civic_messaging::health::Health;
+use civic_messaging::health::{CheckStatus, Health};
 use civic_messaging::switchboard::{Counts, Line, State, Store, Switchboard};
 use civic_messaging::{Channel, ErrorKind, Message, Mock, Result, webhook};
 

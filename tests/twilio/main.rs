@@ -6,22 +6,18 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use civic_messaging::Outcome;
 use civic_messaging::clock::VirtualClock;
-use civic_messaging::event::InboundContent;
-use civic_messaging::event::OptOutScope;
+use civic_messaging::event::{InboundContent, OptOutScope};
 use civic_messaging::health::CheckStatus;
 use civic_messaging::lookup::{LookupOutcome, LookupQuery};
-use civic_messaging::media::MediaStream;
-use civic_messaging::media::{Publish, StoredMedia};
+use civic_messaging::media::{MediaStream, Publish, StoredMedia};
 use civic_messaging::message::{Choice, Location, Media, MediaRef, Money, Template};
-use civic_messaging::transport::Transport;
-use civic_messaging::transport::{Body, TransportError};
+use civic_messaging::transport::{Body, Transport, TransportError};
 use civic_messaging::twilio::{Config, Options, Signature};
 use civic_messaging::webhook::{Received, Request, Scheme, SignatureCoverage, SigningSecret};
 use civic_messaging::{
-    Address, Channel, ChannelExt, Context, DeliveryState, ErrorKind, Event, Medium, Message, MessageId, Registry,
-    Secret, Settings, Timestamp, Twilio,
+    Address, Channel, ChannelExt, Context, DeliveryState, ErrorKind, Event, Medium, Message, MessageId, Outcome,
+    Registry, Secret, Settings, Timestamp, Twilio,
 };
 use serde_json::{Value, json};
 use wiremock::matchers::{body_string, header, method, path, query_param};

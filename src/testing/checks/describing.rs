@@ -107,7 +107,10 @@ pub(super) async fn what_is_declared_is_recorded(run: &Run<'_>) -> CheckResult {
         (calls("upload_media") && !can.upload_media, "an upload, but it does not declare `upload_media`"),
         (calls("fetch_media") && !can.fetch_media, "a fetch, but it does not declare `fetch_media`"),
         (calls("health") && !can.health, "the health, but it does not declare `health`"),
-        (calls("send_indicator") && !(can.read || can.typing), "an indicator, but it declares neither `read` nor `typing`"),
+        (
+            calls("send_indicator") && !(can.read || can.typing),
+            "an indicator, but it declares neither `read` nor `typing`",
+        ),
     ];
     let extra: Vec<_> = extra.iter().filter(|(is, _)| *is).map(|row| row.1).collect();
     ensure!(extra.is_empty(), "it is recorded, and not declared: {}", extra.join("; "));

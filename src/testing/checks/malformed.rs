@@ -9,8 +9,7 @@ use serde_json::value::RawValue;
 
 use super::receiving::{bringing, receive};
 use crate::model::event::{Event, InboundContent};
-use crate::testing::run::Pace;
-use crate::testing::run::{CheckError, CheckResult, OTHER, OWN, Run, applies, elsewhere, ensure, own};
+use crate::testing::run::{CheckError, CheckResult, OTHER, OWN, Pace, Run, applies, elsewhere, ensure, own};
 use crate::testing::subject::{Reception, Webhook};
 use crate::webhook::Received;
 

@@ -1,14 +1,13 @@
 //! Sessions with the server: a small pool, TLS, and errors.
 
 use std::collections::HashMap;
-use std::fmt;
 use std::future::Future;
-use std::io;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
+use std::{fmt, io};
 
 use bytes::BytesMut;
 use rustls::pki_types::ServerName;

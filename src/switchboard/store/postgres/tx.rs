@@ -21,9 +21,9 @@ use super::super::super::status::{State, Status};
 use super::claim::lock_conversation;
 use super::locks::{by_id, by_key, lock_names};
 use super::session::{Fault, Session};
-use super::together::promote_head;
 use super::together::{
     AckEvent, EndAttempt, InsertEvent, InsertPart, LockMessage, MessageOf, PromoteHead, SetState, TakeEarly,
+    promote_head,
 };
 use super::{count, file, indexed, moment, state, statuses, text};
 use crate::model::clock::Timestamp;
