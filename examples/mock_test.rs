@@ -28,7 +28,7 @@ async fn main() -> Result<()> {
 
     // An answer with an unknown outcome is not resent.
     let sms = Mock::sms();
-    sms.will_accept_unheard();
+    sms.will_lose_response();
     let question = sms.arrives("07700 900123", "bins?");
     assert_eq!(answer(&sms, &question).await?.len(), 1);
     sms.assert_sent("07700 900123", "Your bins are collected on Tuesday.");

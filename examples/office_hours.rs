@@ -67,7 +67,7 @@ async fn main() -> Result<()> {
 
         for picture in ["the tree", "the lane"] {
             clock.advance(Duration::from_secs(60));
-            let media = vec![channel.holds("image/jpeg", picture)];
+            let media = vec![channel.add_file("image/jpeg", picture)];
             let webhook = channel.arrives_with(resident, InboundContent::Media { text: None, media });
             assert!(desk.handle(&channel, &webhook).await?.is_empty());
             println!("{medium}, Sunday.       (a picture of {picture}; no second auto-reply)");

@@ -4,10 +4,11 @@ use std::sync::Arc;
 
 use crate::media::{MediaStore, MemoryStore, Publish};
 use crate::model::clock::{Clock, SystemClock};
+use crate::model::random::{Random, SystemRandom};
 use crate::tokens::{MemoryTokens, TokenStore};
 use crate::transport::Transport;
 
-/// The dependencies of a channel beside its configuration: transport, clock, stores.
+/// The dependencies of a channel beside its configuration: transport, clock, randomness, stores.
 ///
 /// `Context::new()` (with the feature `reqwest`) has a default for each. Channels built from one context share its
 /// connections. Every field can be replaced.
@@ -25,8 +26,10 @@ use crate::transport::Transport;
 pub struct Context {
     /// Sends HTTP requests.
     pub transport: Arc<dyn Transport>,
-    /// Time and randomness.
+    /// Time.
     pub clock: Arc<dyn Clock>,
+    /// Random bytes: nonces, boundaries, jitter.
+    pub random: Arc<dyn Random>,
     /// Files that messages refer to.
     pub media: Arc<dyn MediaStore>,
     /// Credentials that rotate while the service runs.
@@ -47,6 +50,7 @@ impl Context {
         Self {
             transport: Arc::new(transport),
             clock: Arc::new(SystemClock::new()),
+            random: Arc::new(SystemRandom),
             media: Arc::new(MemoryStore::new()),
             tokens: Arc::new(MemoryTokens::new()),
             publish: None,
@@ -64,6 +68,13 @@ impl Context {
     #[must_use]
     pub fn clock(mut self, clock: impl Clock) -> Self {
         self.clock = Arc::new(clock);
+        self
+    }
+
+    /// Sets the source of random bytes.
+    #[must_use]
+    pub fn random(mut self, random: impl Random) -> Self {
+        self.random = Arc::new(random);
         self
     }
 

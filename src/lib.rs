@@ -21,8 +21,8 @@
 //! |---|---|
 //! | **Send** | [`Message`]: an [`Address`] of a [`Medium`], its [`Content`], an idempotency key, a [`Purpose`]; [`Channel::send`] returns [`Accepted`], with a [`MessageId`], or an [`Error`] with an [`ErrorKind`] and an [`Outcome`]; [`OnUnknown`] permits a resend. [`ChannelExt::plan`] returns a [`Plan`](plan::Plan): segments, losses, refusals, offline. The contents are in [`message`], kinds of addresses in [`address`] |
 //! | **Receive** | [`webhook::Request`] in, [`Event`]s out: [`Inbound`] messages, [`Delivery`] reports with their [`DeliveryState`], and those in [`event`]. [`ChannelExt::reply`] answers, [`Indicator`] shows "read" or "typing". [`poll`] is for gateways without webhooks, [`lookup`] for the outcome of a send |
-//! | **Test** | [`Mock`]: a channel in memory. `testing::FakeGateway`: a gateway on loopback with socket faults (feature `testing`). [`clock::VirtualClock`]: time without sleeping |
-//! | **Configure** | A gateway's own `Config`: [`Meta`], [`Notify`], [`Twilio`], [`X`]. [`Registry`] and [`Settings`]: any gateway by name, from TOML, JSON or the environment. [`Context`]: transport, clock and stores, each replaceable. [`Secret`]: masked everywhere. [`health`]: credentials and settings, checked |
+//! | **Test** | [`Mock`]: a channel in memory. `testing::FakeGateway`: a gateway on loopback with socket faults (feature `testing`). [`clock::VirtualClock`]: time without sleeping. [`random::SeededRandom`]: runs that repeat |
+//! | **Configure** | A gateway's own `Config`: [`Meta`], [`Notify`], [`Twilio`], [`X`]. [`Registry`] and [`Settings`]: any gateway by name, from TOML, JSON or the environment. [`Context`]: transport, clock, randomness and stores, each replaceable. [`Secret`]: masked everywhere. [`health`]: credentials and settings, checked |
 //! | **Layer** | [`layer`]: retries with backoff and jitter, rate limits, failover, circuit breaker, tracing |
 //! | **Make durable** | `switchboard`: an outbox and an inbox in SQLite or PostgreSQL, with at-least-once delivery, leases and dead letters (features `sqlite`, `postgres`) |
 //! | **Decide** | [`policy`]: opening hours, automatic replies, and rules of your own |
@@ -173,6 +173,12 @@ pub mod poll {
     //! Pages of polled events.
 
     pub use crate::model::poll::{Cursor, Page};
+}
+
+pub mod random {
+    //! Sources of random bytes: the system's, and a seeded one for tests.
+
+    pub use crate::model::random::{Random, SeededRandom, SystemRandom};
 }
 
 pub mod rate {

@@ -65,7 +65,7 @@ struct State {
     sent: Vec<Message>,
     accepted: Vec<(MessageId, Message)>,
     arrived: Vec<Event>,
-    signals: Vec<(MessageId, Indicator)>,
+    indicators: Vec<(MessageId, Indicator)>,
     files: HashMap<String, (String, Bytes)>,
     fetch_errors: VecDeque<Error>,
 }
@@ -158,7 +158,7 @@ impl Mock {
     }
 
     /// Accepts the next send but loses the response: the outcome is unknown, and a lookup finds the message.
-    pub fn will_accept_unheard(&self) {
+    pub fn will_lose_response(&self) {
         self.state().scripted.push_back(Scripted::LoseResponse);
     }
 
@@ -189,21 +189,21 @@ impl Mock {
     /// If `from` is not an address of the medium.
     #[track_caller]
     pub fn arrives_with(&self, from: &str, content: InboundContent) -> webhook::Request {
-        self.brings(Inbound::new(self.envelope(), self.next_id("in"), self.address(from), content).into())
+        self.emits(Inbound::new(self.envelope(), self.next_id("in"), self.address(from), content).into())
     }
 
     /// Simulates a status event and returns its webhook request.
     pub fn reports(&self, id: &MessageId, state: DeliveryState) -> webhook::Request {
-        self.brings(self.delivery(id, state, None).into())
+        self.emits(self.delivery(id, state, None).into())
     }
 
     /// Simulates any event and returns its webhook request.
-    pub fn brings(&self, event: Event) -> webhook::Request {
-        self.brings_all([event])
+    pub fn emits(&self, event: Event) -> webhook::Request {
+        self.emits_all([event])
     }
 
     /// Simulates several events and returns one webhook request with all of them, as gateways send under load.
-    pub fn brings_all(&self, events: impl IntoIterator<Item = Event>) -> webhook::Request {
+    pub fn emits_all(&self, events: impl IntoIterator<Item = Event>) -> webhook::Request {
         let events: Vec<_> = events.into_iter().collect();
         // Our own events always serialise.
         let body = serde_json::to_vec(&events).unwrap_or_default();
@@ -217,7 +217,7 @@ impl Mock {
     }
 
     /// Stores a file at the gateway, such as a resident's picture, and returns its reference for an inbound message.
-    pub fn holds(&self, mime: &str, bytes: impl Into<Bytes>) -> MediaRef {
+    pub fn add_file(&self, mime: &str, bytes: impl Into<Bytes>) -> MediaRef {
         let id = self.next_id("media").as_str().to_owned();
         let bytes = bytes.into();
         let mut media = MediaRef::new(self.info.gateway, &id);
@@ -233,8 +233,8 @@ impl Mock {
     }
 
     /// Returns the indicators that were sent, in order.
-    pub fn signals(&self) -> Vec<(MessageId, Indicator)> {
-        self.state().signals.clone()
+    pub fn indicators(&self) -> Vec<(MessageId, Indicator)> {
+        self.state().indicators.clone()
     }
 
     /// Asserts that this text was sent to this address exactly once.
@@ -394,7 +394,7 @@ impl Channel for Mock {
             Some(rule) if self.info.capability.upload_media => {
                 let mime = bytes.mime().unwrap_or("application/octet-stream").to_owned();
                 let bytes = bytes.capped(rule.max)?.bytes().await?;
-                Ok(self.holds(&mime, bytes))
+                Ok(self.add_file(&mime, bytes))
             }
             _ => Err(Error::unsupported("this channel does not accept such uploads")),
         }
@@ -421,7 +421,7 @@ impl Channel for Mock {
         if !can {
             return Err(Error::unsupported("this channel cannot send this indicator"));
         }
-        self.state().signals.push((inbound.id.clone(), signal));
+        self.state().indicators.push((inbound.id.clone(), signal));
         Ok(())
     }
 
@@ -505,7 +505,7 @@ mod tests {
         let to = Address::phone("07700 900123").unwrap();
         sms.will_accept();
         sms.will_fail(Error::new(ErrorKind::OptedOut, "no").with_outcome(Outcome::Rejected));
-        sms.will_accept_unheard();
+        sms.will_lose_response();
         let send = |key: &'static str| {
             let (sms, message) = (sms.clone(), Message::text(to.clone(), "Hello").key(key));
             async move { sms.send(&message).await.map(|_| ()).map_err(|e| e.outcome()) }

@@ -64,7 +64,7 @@ impl Plan {
         let mut planner = Planner { info, losses: Vec::new(), problems: Vec::new() };
         let messages = planner.message(message);
         let Planner { losses, problems, .. } = planner;
-        let texts = || messages.iter().filter_map(|message| message.content.words());
+        let texts = || messages.iter().filter_map(|message| message.content.as_text());
         let sms = info.medium == Medium::Sms;
         let by_gateway =
             |message: &Cow<'_, Message>| matches!(message.content, Content::Native(_) | Content::Template(_));

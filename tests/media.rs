@@ -593,7 +593,7 @@ async fn proxy_may_be_private_and_file_host_may_not() {
             assert_eq!((answer, requests), (Ok(200), vec!["get http://files.invalid/a http/1.1".to_owned()]), "{host}");
         }
         let (answer, requests) = call("https://files.invalid/a").await;
-        assert_eq!(answer.unwrap_err().wire, SendProgress::NothingSent, "{host}");
+        assert_eq!(answer.unwrap_err().progress, SendProgress::NothingSent, "{host}");
         assert_eq!(requests, ["connect files.invalid:443 http/1.1"], "{host}");
         // The file's host is checked for every proxy.
         for scheme in ["http", "https"] {

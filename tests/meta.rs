@@ -776,7 +776,7 @@ async fn health_tells_a_bad_token_from_a_good_one() {
         .await;
     let health = Meta::whatsapp_with(config(&server.uri()), &Context::new()).unwrap().health().await.unwrap();
     assert!(health.is_good());
-    assert_eq!(health.check("quality").unwrap().grade, civic_messaging::health::CheckStatus::Warn);
+    assert_eq!(health.check("quality").unwrap().status, civic_messaging::health::CheckStatus::Warn);
     let mut expired = config(&server.uri());
     expired.access_token = Secret::new("expired-token").unwrap();
     assert!(!Meta::whatsapp_with(expired, &Context::new()).unwrap().health().await.unwrap().is_good());

@@ -162,10 +162,10 @@ async fn assert_not_sent(base: &str, transport: ReqwestTransport, deadline: Dura
     let errors = spy.errors.lock().unwrap();
     assert_eq!(errors.len(), TIMES);
     for error in &*errors {
-        assert_eq!(error.wire, SendProgress::NothingSent);
-        assert!(faults.contains(&error.fault), "{error:?}");
+        assert_eq!(error.progress, SendProgress::NothingSent);
+        assert!(faults.contains(&error.kind), "{error:?}");
     }
-    println!("{TIMES} of {TIMES} not sent and retryable, {:?}", errors[0].fault);
+    println!("{TIMES} of {TIMES} not sent and retryable, {:?}", errors[0].kind);
 }
 
 /// A reserved port without a listener.

@@ -2041,8 +2041,8 @@ async fn health_looks_at_whose_credentials_they_are_and_at_the_webhook() {
         given(&server, "GET", "/2/users/me", me).await;
         given(&server, "GET", "/2/webhooks", hooks).await;
         let health = with_bearer(&server).health().await.unwrap();
-        let grade = |name: &str| health.check(name).unwrap().grade;
-        assert_eq!((grade("credentials"), grade("webhook")), (credentials, webhook));
+        let status = |name: &str| health.check(name).unwrap().status;
+        assert_eq!((status("credentials"), status("webhook")), (credentials, webhook));
         let bearing = |asked: &Asked| asked.headers["authorization"] == "Bearer app-only-bearer";
         assert!(asked(&server).await.iter().all(|asked| bearing(asked) == (asked.url.path() == "/2/webhooks")));
         // Without a bearer token, the webhook is not asked for.
@@ -2280,13 +2280,13 @@ async fn what_is_left_is_told_with_each_message_by_our_own_clock() {
     {
         server.reset().await;
         given(&server, "POST", SEND, left(window, day)).await;
-        let quota = x.send_text(&resident(), "Hello").await.unwrap().allowance.unwrap();
+        let quota = x.send_text(&resident(), "Hello").await.unwrap().quota.unwrap();
         assert_eq!((quota.limit, quota.remaining), (Some(limit), remaining));
         assert_eq!(quota.reset, Some(NOW.plus(Duration::from_secs(reset))));
     }
     server.reset().await;
     given(&server, "POST", SEND, answer(201, "v2_send.response.201.json")).await;
-    assert_eq!(x.send_text(&resident(), "Hello").await.unwrap().allowance, None);
+    assert_eq!(x.send_text(&resident(), "Hello").await.unwrap().quota, None);
 }
 
 fn httpdate(at: Timestamp) -> String {

@@ -45,13 +45,13 @@ pub struct VendorError<'a> {
     /// The vendor's code, the key of its table.
     pub code: Option<Cow<'a, str>>,
     /// The vendor's request id.
-    pub trace: Option<Cow<'a, str>>,
+    pub request_id: Option<Cow<'a, str>>,
     /// The class of the code in this response, where the code alone does not determine it.
     pub class: Option<ErrorClass>,
     /// The vendor's documentation of the code.
     pub help: Option<Cow<'static, str>>,
     /// The adapter's own description, where the kind alone is not enough. Never text from the vendor.
-    pub words: Option<&'static str>,
+    pub description: Option<&'static str>,
     /// The wait before a retry, where the vendor reports it outside the `Retry-After` header.
     pub retry_after: Option<Duration>,
 }
@@ -108,7 +108,7 @@ impl Answer {
     /// # Errors
     /// As [`json`](Self::json), if there is no id, or one is empty or blank: the message could not be looked up later.
     pub fn accepted<I: Into<MessageId>>(&self, ids: impl IntoIterator<Item = I>) -> Result<Accepted> {
-        Accepted::of_parts(self.gateway, ids, self.body.clone()).ok_or_else(|| self.unreadable())
+        Accepted::from_parts(self.gateway, ids, self.body.clone()).ok_or_else(|| self.unreadable())
     }
 
     /// Returns the error for a success response that cannot be parsed.
@@ -387,11 +387,11 @@ impl Endpoint {
     }
 
     fn unreachable(&self, error: crate::transport::TransportError, sending: bool) -> Error {
-        let outcome = match error.wire {
+        let outcome = match error.progress {
             SendProgress::MayHaveArrived if sending => Outcome::Unknown,
             _ => Outcome::NotSent,
         };
-        let kind = match error.fault {
+        let kind = match error.kind {
             crate::transport::TransportErrorKind::NotPublic => ErrorKind::Forbidden,
             crate::transport::TransportErrorKind::Body => ErrorKind::Unexpected,
             crate::transport::TransportErrorKind::Request => ErrorKind::Config,
@@ -425,17 +425,17 @@ impl Endpoint {
         });
         let class = match class.unwrap_or_else(|| by_status(status)) {
             class if is_page && matches!(class.kind, ErrorKind::NotFound | ErrorKind::Rejected) => {
-                vendor.words = Some(PAGE);
+                vendor.description = Some(PAGE);
                 ErrorClass::new(ErrorKind::Config)
             }
             class => class,
         };
-        let mut error = Error::new(class.kind, vendor.words.unwrap_or_else(|| description(class.kind)))
+        let mut error = Error::new(class.kind, vendor.description.unwrap_or_else(|| description(class.kind)))
             .with_gateway(self.gateway)
             .with_outcome(outcome)
             .with_status(status)
             .with_retry(class.retryable, retry_after_wait.or(class.after))
-            .with_pair(class.pair)
+            .with_per_recipient(class.per_recipient)
             .with_raw(answer.body.clone());
         if let Some(scope) = class.scope {
             error = error.with_scope(scope);
@@ -446,7 +446,7 @@ impl Endpoint {
                 None => error.with_code(code),
             };
         }
-        if let Some(trace) = &vendor.trace {
+        if let Some(trace) = &vendor.request_id {
             error = error.with_request_id(trace);
         }
         if let Some(help) = vendor.help {

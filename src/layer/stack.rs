@@ -9,6 +9,7 @@ use super::{CircuitBreaker, Failover, Layer, RateLimit, Retry};
 use crate::channel::Channel;
 use crate::model::clock::{Clock, SystemClock};
 use crate::model::error::{Error, Result};
+use crate::model::random::{Random, SystemRandom};
 #[cfg(any(feature = "metrics", feature = "tracing"))]
 use crate::model::secret::Secret;
 
@@ -35,6 +36,7 @@ pub struct Stack {
     budget: Budget,
     breaker: Breaker,
     clock: Arc<dyn Clock>,
+    random: Arc<dyn Random>,
     #[cfg(any(feature = "metrics", feature = "tracing"))]
     pepper: Option<Secret>,
 }
@@ -49,6 +51,7 @@ impl Stack {
             budget: Budget::new(),
             breaker: Breaker::new(),
             clock: Arc::new(SystemClock::new()),
+            random: Arc::new(SystemRandom),
             #[cfg(any(feature = "metrics", feature = "tracing"))]
             pepper: None,
         }
@@ -105,6 +108,13 @@ impl Stack {
         self
     }
 
+    /// Sets the source of random bytes, for jitter and weights.
+    #[must_use]
+    pub fn random(mut self, random: impl Random) -> Self {
+        self.random = Arc::new(random);
+        self
+    }
+
     /// Shows persons in the trace as fingerprints keyed with this pepper. Without one, persons are not shown.
     #[cfg(any(feature = "metrics", feature = "tracing"))]
     #[must_use]
@@ -139,14 +149,15 @@ impl Stack {
             let limit = limit.unwrap_or_else(|| RateLimit::from_info(info).clock(self.clock.clone()));
             let circuit = CircuitBreaker::from_breaker(self.breaker.clone()).clock(self.clock.clone());
             let retry = Retry::new().schedule(schedule).budget(self.budget.clone());
-            members.push(retry.clock(self.clock.clone()).wrap(limit.wrap(circuit.wrap(channel))));
+            let retry = retry.clock(self.clock.clone()).random(self.random.clone());
+            members.push(retry.wrap(limit.wrap(circuit.wrap(channel))));
         }
         let stack: Arc<dyn Channel> = match members.pop() {
             Some(only) if members.is_empty() => only,
             last => {
                 members.extend(last);
                 let failover = Failover::new(members)?.order(self.order)?.breaker(&self.breaker);
-                Arc::new(failover.clock(self.clock.clone()))
+                Arc::new(failover.clock(self.clock.clone()).random(self.random.clone()))
             }
         };
         #[cfg(any(feature = "metrics", feature = "tracing"))]

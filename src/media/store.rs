@@ -15,9 +15,9 @@ use futures_core::Stream;
 use sha2::{Digest as _, Sha256};
 
 use super::{MediaStore, MediaStream, StoredMedia};
-use crate::model::clock::{Clock, SystemClock};
 use crate::model::digest::Digest;
 use crate::model::error::{Error, ErrorKind, Result};
+use crate::model::random::{Random, SystemRandom};
 
 /// An in-memory media store, for tests and small services. Its files are dropped with the last clone.
 #[derive(Clone, Default)]
@@ -101,7 +101,7 @@ impl MediaStore for FolderStore {
     async fn put(&self, mut media: MediaStream) -> Result<StoredMedia> {
         let mime = mime(&media);
         let mut nonce = [0; 8];
-        SystemClock::new().random(&mut nonce)?;
+        SystemRandom.fill(&mut nonce)?;
         let part = Part(self.0.join(format!("{:016x}.part", u64::from_be_bytes(nonce))));
         let path = part.0.clone();
         let mut file = blocking(move || private().create_new(true).open(path)).await?;
@@ -291,7 +291,7 @@ mod tests {
 
     fn folder() -> (PathBuf, FolderStore) {
         let mut nonce = [0; 8];
-        SystemClock::new().random(&mut nonce).unwrap();
+        SystemRandom.fill(&mut nonce).unwrap();
         let path = std::env::temp_dir().join(format!("civic-media-{:016x}", u64::from_be_bytes(nonce)));
         (path.clone(), FolderStore::new(path).unwrap())
     }

@@ -63,7 +63,7 @@ pub struct Capability {
     /// Accepts [`Native`](crate::message::Native) content.
     pub native: bool,
     /// The gateway's documented rate limit. `None` where it documents none or reports it only in its responses
-    /// ([`Accepted::allowance`](crate::Accepted::allowance)).
+    /// ([`Accepted::quota`](crate::Accepted::quota)).
     pub rate: Option<Rate>,
     /// The rate limit per recipient.
     pub pair_rate: Option<PairRate>,

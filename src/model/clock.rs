@@ -140,7 +140,7 @@ impl fmt::Debug for Timestamp {
 /// A future returned by [`Clock::sleep`].
 pub type Sleep = Pin<Box<dyn Future<Output = ()> + Send>>;
 
-/// A source of time and randomness.
+/// A source of time.
 ///
 /// Use [`SystemClock`] in production and [`VirtualClock`] in tests: a test of code that takes its clock from
 /// [`Context`](crate::Context) never needs to wait.
@@ -153,19 +153,6 @@ pub trait Clock: fmt::Debug + Send + Sync + 'static {
 
     /// Waits for `duration`. Dropping the future cancels the wait.
     fn sleep(&self, duration: Duration) -> Sleep;
-
-    /// Fills `bytes` with unpredictable bytes.
-    ///
-    /// # Errors
-    /// [`ErrorKind::Unavailable`](crate::ErrorKind::Unavailable) if the system has no randomness.
-    fn random(&self, bytes: &mut [u8]) -> Result<()>;
-
-    /// Returns a random number for jitter, or 0 if the system has no randomness. Nothing may rely on it being
-    /// unpredictable.
-    fn chance(&self) -> u64 {
-        let mut bytes = [0; 8];
-        self.random(&mut bytes).map_or(0, |()| u64::from_ne_bytes(bytes))
-    }
 }
 
 impl<C: Clock + ?Sized> Clock for Arc<C> {
@@ -180,13 +167,9 @@ impl<C: Clock + ?Sized> Clock for Arc<C> {
     fn sleep(&self, duration: Duration) -> Sleep {
         (**self).sleep(duration)
     }
-
-    fn random(&self, bytes: &mut [u8]) -> Result<()> {
-        (**self).random(bytes)
-    }
 }
 
-/// The system's clock and random source. Works under any async runtime; all instances share one monotonic origin.
+/// The system's clock. Works under any async runtime; all instances share one monotonic origin.
 #[derive(Clone, Copy, Debug)]
 pub struct SystemClock {
     start: Instant,
@@ -219,14 +202,9 @@ impl Clock for SystemClock {
     fn sleep(&self, duration: Duration) -> Sleep {
         Box::pin(futures_timer::Delay::new(duration))
     }
-
-    fn random(&self, bytes: &mut [u8]) -> Result<()> {
-        getrandom::fill(bytes)
-            .map_err(|_| Error::new(crate::model::error::ErrorKind::Unavailable, "the system has no randomness"))
-    }
 }
 
-/// A clock that advances only on request, with a random source that is repeatable from its seed.
+/// A clock that advances only on request, for tests.
 ///
 /// Clones share their time.
 ///
@@ -248,7 +226,6 @@ pub struct VirtualClock {
 struct Virtual {
     start: Timestamp,
     elapsed: Duration,
-    seed: u64,
     sleeps: u64,
     /// Ordered by wake-up time.
     sleepers: BTreeMap<(Duration, u64), Waker>,
@@ -257,15 +234,8 @@ struct Virtual {
 impl VirtualClock {
     /// Creates a clock that shows `now`.
     pub fn starting_at(now: Timestamp) -> Self {
-        let (elapsed, seed, sleeps, sleepers) = (Duration::ZERO, 0x9E37_79B9_7F4A_7C15, 0, BTreeMap::new());
-        Self { shared: Arc::new(Mutex::new(Virtual { start: now, elapsed, seed, sleeps, sleepers })) }
-    }
-
-    /// Sets the seed of the random bytes.
-    #[must_use]
-    pub fn seeded(self, seed: u64) -> Self {
-        self.state().seed = seed | 1;
-        self
+        let (elapsed, sleeps, sleepers) = (Duration::ZERO, 0, BTreeMap::new());
+        Self { shared: Arc::new(Mutex::new(Virtual { start: now, elapsed, sleeps, sleepers })) }
     }
 
     /// Advances the time and wakes every sleeper that is due.
@@ -345,20 +315,6 @@ impl Clock for VirtualClock {
             (state.elapsed.saturating_add(duration), state.sleeps)
         };
         Box::pin(VirtualSleep { clock: self.clone(), until, id })
-    }
-
-    fn random(&self, bytes: &mut [u8]) -> Result<()> {
-        let mut state = self.state();
-        for byte in bytes {
-            // xorshift64*: repeatable, which is all that tests need.
-            let mut x = state.seed;
-            x ^= x >> 12;
-            x ^= x << 25;
-            x ^= x >> 27;
-            state.seed = x;
-            *byte = x.wrapping_mul(0x2545_F491_4F6C_DD1D).to_be_bytes()[0];
-        }
-        Ok(())
     }
 }
 
@@ -442,16 +398,5 @@ mod tests {
     fn system_clocks_share_a_monotonic_origin() {
         let (one, other) = (SystemClock::new(), SystemClock::new());
         assert_eq!(one.start, other.start);
-    }
-
-    #[test]
-    fn virtual_randomness_repeats_from_its_seed() {
-        let bytes = |seed| {
-            let mut bytes = [0; 16];
-            VirtualClock::starting_at(Timestamp::default()).seeded(seed).random(&mut bytes).unwrap();
-            bytes
-        };
-        assert_eq!(bytes(7), bytes(7));
-        assert_ne!(bytes(7), bytes(9));
     }
 }

@@ -404,8 +404,8 @@ impl Error {
 
     /// Sets whether the error applies to one pair of sender and recipient only.
     #[must_use]
-    pub fn with_pair(mut self, pair: bool) -> Self {
-        self.0.per_recipient = pair;
+    pub fn with_per_recipient(mut self, per_recipient: bool) -> Self {
+        self.0.per_recipient = per_recipient;
         self
     }
 
@@ -573,7 +573,7 @@ pub struct ErrorClass {
     pub not_accepted: bool,
     /// Applies to one pair of sender and recipient, not to messages to others.
     #[serde(default)]
-    pub pair: bool,
+    pub per_recipient: bool,
     /// The scope, if it differs from that of the [kind](ErrorKind::scope).
     #[serde(default)]
     pub scope: Option<Scope>,
@@ -582,7 +582,7 @@ pub struct ErrorClass {
 impl ErrorClass {
     /// Creates a row that is not retryable.
     pub const fn new(kind: ErrorKind) -> Self {
-        Self { kind, retryable: false, after: None, not_accepted: false, pair: false, scope: None }
+        Self { kind, retryable: false, after: None, not_accepted: false, per_recipient: false, scope: None }
     }
 
     /// Allows a retry after this wait.
@@ -600,7 +600,7 @@ impl ErrorClass {
     /// Marks a code as specific to one pair of sender and recipient.
     #[must_use]
     pub const fn per_recipient(self) -> Self {
-        Self { pair: true, ..self }
+        Self { per_recipient: true, ..self }
     }
 
     /// Sets the scope.

@@ -17,7 +17,7 @@ pub struct Check {
     /// The name: `credentials`, `template`, `webhook`.
     pub name: &'static str,
     /// The result.
-    pub grade: CheckStatus,
+    pub status: CheckStatus,
     /// The finding, in plain words, and what to do.
     pub detail: Cow<'static, str>,
 }
@@ -41,16 +41,16 @@ impl Health {
     pub fn check_result(
         mut self,
         name: &'static str,
-        grade: CheckStatus,
+        status: CheckStatus,
         detail: impl Into<Cow<'static, str>>,
     ) -> Self {
-        self.checks.push(Check { name, grade, detail: detail.into() });
+        self.checks.push(Check { name, status, detail: detail.into() });
         self
     }
 
     /// Returns `true` if no check failed.
     pub fn is_good(&self) -> bool {
-        self.checks.iter().all(|check| check.grade != CheckStatus::Fail)
+        self.checks.iter().all(|check| check.status != CheckStatus::Fail)
     }
 
     /// Returns the check of this name.

@@ -569,18 +569,18 @@ pub struct List<T> {
     /// The elements, each as far as it could be parsed.
     pub items: Vec<T>,
     /// `true` if the value was neither an array nor an object nor `null`, or an element did not fit.
-    pub odd: bool,
+    pub malformed: bool,
 }
 
 impl<T> Default for List<T> {
     fn default() -> Self {
-        Self { items: Vec::new(), odd: false }
+        Self { items: Vec::new(), malformed: false }
     }
 }
 
 impl<T> fmt::Debug for List<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("List").field("len", &self.items.len()).field("odd", &self.odd).finish()
+        f.debug_struct("List").field("len", &self.items.len()).field("malformed", &self.malformed).finish()
     }
 }
 
@@ -604,7 +604,7 @@ impl<'a, T: Member<'a>> Member<'a> for List<T> {
         match piece.get().as_bytes().first() {
             Some(b'{') => {
                 let one = read_part::<T>(piece, pass);
-                self.odd |= one.is_none();
+                self.malformed |= one.is_none();
                 let fits = one.is_some();
                 self.items.extend(one);
                 Ok(fits)
@@ -616,17 +616,17 @@ impl<'a, T: Member<'a>> Member<'a> for List<T> {
     }
 
     fn text(&mut self, _: Cow<'a, str>) -> bool {
-        self.odd = true;
+        self.malformed = true;
         false
     }
 
     fn number(&mut self, _: f64, _: impl FnOnce() -> Option<String>) -> bool {
-        self.odd = true;
+        self.malformed = true;
         false
     }
 
     fn boolean(&mut self, _: bool) -> bool {
-        self.odd = true;
+        self.malformed = true;
         false
     }
 
@@ -644,7 +644,7 @@ impl<'a, T: Member<'a>> Member<'a> for List<T> {
 
     fn array<S: SeqAccess<'a>>(&mut self, mut elements: S, pass: Pass) -> Result<bool, S::Error> {
         while let Some(fits) = elements.next_element_seed(Element { items: &mut self.items, pass })? {
-            self.odd |= !fits;
+            self.malformed |= !fits;
         }
         Ok(true)
     }
@@ -848,7 +848,7 @@ mod tests {
         assert_eq!((all.id.as_deref(), all.name.as_deref()), (Some("café"), Some("7")));
         assert_eq!((all.flag, all.number), (Some(true), Some(1.5)));
         assert_eq!(all.inner.unwrap().id.some(), Some("in"));
-        assert_eq!((all.list[0].id.some(), all.list.odd), (Some("-1"), false));
+        assert_eq!((all.list[0].id.some(), all.list.malformed), (Some("-1"), false));
         assert_eq!(all.pieces.iter().map(Piece::get).collect::<Vec<_>>(), [r#"{"a": 1}"#, "null"]);
     }
 
@@ -1018,9 +1018,9 @@ mod tests {
 
     #[test]
     fn object_in_place_of_list_is_its_only_element() {
-        let odd: Odd<'_> = read(r#"{"pieces":{"id": 1},"list":{"text":"a"},"id":"7"}"#).unwrap();
-        assert_eq!(odd.pieces.iter().map(Piece::get).collect::<Vec<_>>(), [r#"{"id": 1}"#]);
-        assert_eq!((odd.list.len(), odd.id.some(), odd.pieces.odd), (1, Some("7"), false));
+        let malformed: Odd<'_> = read(r#"{"pieces":{"id": 1},"list":{"text":"a"},"id":"7"}"#).unwrap();
+        assert_eq!(malformed.pieces.iter().map(Piece::get).collect::<Vec<_>>(), [r#"{"id": 1}"#]);
+        assert_eq!((malformed.list.len(), malformed.id.some(), malformed.pieces.malformed), (1, Some("7"), false));
     }
 
     proptest! {
@@ -1031,7 +1031,7 @@ mod tests {
             let fits = read_into(&mut once, &text);
             prop_assert_eq!(fits, parts.read(&mut serde_json::Deserializer::from_str(&text), Pass::PARTS).unwrap());
             prop_assert_eq!(fits, value.is_object());
-            let summary = |odd: &Odd<'_>| (odd.id.to_text(), odd.flag, odd.list.len(), odd.list.odd, odd.twice.0.len());
+            let summary = |malformed: &Odd<'_>| (malformed.id.to_text(), malformed.flag, malformed.list.len(), malformed.list.malformed, malformed.twice.0.len());
             prop_assert_eq!(summary(&once), summary(&parts));
         }
 

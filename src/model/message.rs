@@ -356,7 +356,7 @@ pub enum Content {
 
 impl Content {
     /// Returns the text that the person reads, for counting. Personal data.
-    pub fn words(&self) -> Option<&str> {
+    pub fn as_text(&self) -> Option<&str> {
         match self {
             Self::InfoRequest(ask) => Some(&ask.body),
             Self::Choice(choice) => Some(&choice.body),
@@ -1251,7 +1251,7 @@ pub struct Accepted {
     /// The gateway's changes to the text, if reported: GOV.UK Notify rewrites characters.
     pub losses: Vec<Loss>,
     /// The remaining quota, if reported: X does.
-    pub allowance: Option<Quota>,
+    pub quota: Option<Quota>,
     /// The raw response. It may contain personal data.
     pub raw: Bytes,
 }
@@ -1269,7 +1269,7 @@ impl Accepted {
             segments: None,
             price: None,
             losses: Vec::new(),
-            allowance: None,
+            quota: None,
             raw,
         }
     }
@@ -1277,7 +1277,7 @@ impl Accepted {
     /// Creates an acceptance of several parts; `None` if there is no id, or one is empty or blank.
     ///
     /// Adapters use [`Answer::accepted`](crate::adapter::Answer::accepted), which returns an error in that case.
-    pub fn of_parts<I: Into<MessageId>>(
+    pub fn from_parts<I: Into<MessageId>>(
         gateway: &'static str,
         ids: impl IntoIterator<Item = I>,
         raw: Bytes,

@@ -14,5 +14,6 @@ pub(crate) mod json;
 pub(crate) mod lookup;
 pub(crate) mod message;
 pub(crate) mod poll;
+pub(crate) mod random;
 pub(crate) mod rate;
 pub(crate) mod secret;

@@ -190,7 +190,7 @@ impl Quota {
 
     /// Sets the number of calls allowed in all.
     #[must_use]
-    pub const fn of(mut self, limit: u64) -> Self {
+    pub const fn limit(mut self, limit: u64) -> Self {
         self.limit = Some(limit);
         self
     }

@@ -97,13 +97,13 @@ pub enum Decision {
 pub struct Reason {
     rule: Cow<'static, str>,
     text: Cow<'static, str>,
-    of_medium: bool,
+    for_medium: bool,
 }
 
 impl Reason {
     /// Creates a reason from the rule's short name, for counting, and an explanation. Neither may hold personal data.
     pub fn new(rule: impl Into<Cow<'static, str>>, text: impl Into<Cow<'static, str>>) -> Self {
-        Self { rule: rule.into(), text: text.into(), of_medium: false }
+        Self { rule: rule.into(), text: text.into(), for_medium: false }
     }
 
     /// Limits the reason to the medium of the message: its fallback on another medium may still be sent.
@@ -114,18 +114,18 @@ impl Reason {
     /// use civic_messaging::policy::{Decision, Reason};
     ///
     /// let objection = Decision::Refuse(Reason::new("objection", "this person objected"));
-    /// let budget = Decision::Refuse(Reason::new("sms-budget", "the SMS budget is spent").of_medium());
+    /// let budget = Decision::Refuse(Reason::new("sms-budget", "the SMS budget is spent").for_medium());
     /// # assert_ne!(objection, budget);
     /// ```
     #[must_use]
-    pub fn of_medium(mut self) -> Self {
-        self.of_medium = true;
+    pub fn for_medium(mut self) -> Self {
+        self.for_medium = true;
         self
     }
 
     /// Returns `true` if the reason is limited to the medium of the message.
-    pub fn is_of_medium(&self) -> bool {
-        self.of_medium
+    pub fn is_for_medium(&self) -> bool {
+        self.for_medium
     }
 
     /// Returns the short name of the rule.

@@ -103,7 +103,7 @@ pub(super) fn connect(
         OrderName::RoundRobin => Order::RoundRobin,
         OrderName::Weighted => Order::Weighted(weights),
     };
-    stack.order(order).clock(context.clock.clone()).build()
+    stack.order(order).clock(context.clock.clone()).random(context.random.clone()).build()
 }
 
 /// Connects a supplier and returns it with the rate limit of its account and its weight.

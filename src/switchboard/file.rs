@@ -24,7 +24,7 @@ use crate::media::StoredMedia;
 ///     .build()?;
 /// tokio::spawn(board.clone().run(std::future::pending()));
 ///
-/// let media = vec![whatsapp.holds("image/jpeg", "a fallen tree")];
+/// let media = vec![whatsapp.add_file("image/jpeg", "a fallen tree")];
 /// let photo = InboundContent::Media { text: Some("In Mill Lane".to_owned()), media };
 /// board.receive("whatsapp", whatsapp.arrives_with("07700 900123", photo)).await;
 /// while let Some(event) = board.line("enquiries")?.next().await? {

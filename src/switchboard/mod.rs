@@ -65,6 +65,7 @@ use crate::model::error::{Error, ErrorKind, Outcome, Result};
 use crate::model::event::{Event, Inbound};
 use crate::model::info::Info;
 use crate::model::message::{Message, Purpose};
+use crate::model::random::{Random, SystemRandom};
 use crate::model::secret::Secret;
 use crate::policy::{self, Decision, Policy, PolicyInput};
 use crate::telemetry::switchboard as telemetry;
@@ -119,6 +120,7 @@ struct Inner {
     policy: Option<Arc<dyn Policy>>,
     lease: Duration,
     clock: Arc<dyn Clock>,
+    random: Arc<dyn Random>,
     /// The store for the files of residents' messages.
     media: Option<Arc<dyn MediaStore>>,
     pepper: Option<Secret>,
@@ -158,6 +160,7 @@ pub struct Builder {
     lease: Duration,
     max_in_flight: u32,
     clock: Arc<dyn Clock>,
+    random: Arc<dyn Random>,
     media: Option<Arc<dyn MediaStore>>,
     pepper: Option<Secret>,
 }
@@ -184,6 +187,7 @@ impl Switchboard {
             lease: worker::LEASE,
             max_in_flight: worker::MAX_IN_FLIGHT,
             clock: Arc::new(SystemClock::new()),
+            random: Arc::new(SystemRandom),
             media: None,
             pepper: None,
         }
@@ -527,7 +531,7 @@ impl Inner {
             Decision::Allow => (due, None),
             Decision::Defer { until, reason } => (due.max(until), Some(reason)),
             // It is refused when it is due, and its fallback is sent.
-            Decision::Refuse(reason) if reason.is_of_medium() && outgoing.fallback.is_some() => (due, None),
+            Decision::Refuse(reason) if reason.is_for_medium() && outgoing.fallback.is_some() => (due, None),
             Decision::Refuse(reason) => return Err(refused(&reason)),
         };
         outgoing.check_time(due, deferred.as_ref(), now)?;
@@ -548,7 +552,7 @@ impl Inner {
 
     fn new_key(&self) -> Result<String> {
         let mut bytes = [0; 16];
-        self.clock.random(&mut bytes)?;
+        self.random.fill(&mut bytes)?;
         Ok(base16ct::lower::encode_string(&bytes))
     }
 }
@@ -677,6 +681,13 @@ impl Builder {
         self
     }
 
+    /// Sets the source of random bytes, for keys and jitter.
+    #[must_use]
+    pub fn random(mut self, random: impl Random) -> Self {
+        self.random = Arc::new(random);
+        self
+    }
+
     /// Builds the switchboard.
     ///
     /// # Errors
@@ -754,6 +765,7 @@ impl Builder {
             policy: self.policy,
             lease: self.lease,
             clock: self.clock,
+            random: self.random,
             media: self.media,
             pepper: self.pepper,
             limits,

@@ -235,7 +235,7 @@ mod tests {
 
     #[tokio::test]
     async fn webhook_calls_its_channels_and_one_more() {
-        let request = |accounts: &[usize]| mock(0).brings_all(accounts.iter().map(|account| event(*account)));
+        let request = |accounts: &[usize]| mock(0).emits_all(accounts.iter().map(|account| event(*account)));
         for (accounts, called) in
             [(vec![0], 1), (vec![150], 2), (vec![7, 0, 199, 7], 3), (vec![999, 3], 2), (vec![], 1)]
         {
@@ -254,7 +254,7 @@ mod tests {
     #[tokio::test]
     async fn every_channel_that_may_own_an_event_is_called() {
         let secret = |n: usize| SigningSecret::new(Secret::new(format!("signing-secret-{n}")).unwrap());
-        let request = |n: usize, mock: Mock| mock.brings(event(n));
+        let request = |n: usize, mock: Mock| mock.emits(event(n));
         // Each channel has a secret of its own.
         let own = |n: usize| mock(n).webhook_secrets([secret(n)]);
         assert_eq!(call(&request(150, own(150)), own, usize::MAX).await, (vec!["150".to_owned()], 200, 200));

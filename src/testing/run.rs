@@ -31,6 +31,7 @@ use crate::model::info::Info;
 use crate::model::lookup::LookupOutcome;
 use crate::model::message::{Accepted, Content, MediaRef, Message};
 use crate::model::poll::Page;
+use crate::model::random::SeededRandom;
 use crate::model::secret::Secret;
 use crate::transport::{
     Body, Deadline, ReqwestTransport, SendProgress, Transport, TransportError, TransportErrorKind, is_loopback,
@@ -421,7 +422,7 @@ impl CallResult {
                 differs(held.id == *id, "expected the recorded media id, got another".to_owned())
             }
             (Expectation::Graded(grades), Self::Health(health)) => grades.iter().try_for_each(|(name, grade)| {
-                let got = health.check(name).map(|check| check.grade);
+                let got = health.check(name).map(|check| check.status);
                 differs(got == Some(*grade), format!("health check {name}: expected {grade:?}, got {}", or_none(got)))
             }),
             (Expectation::NotFound, Self::LookupOutcome(LookupOutcome::NotFound)) => Ok(()),
@@ -559,8 +560,12 @@ fn setup(base_url: &str, now: Timestamp, seed: u64, notes: Arc<CallLog>, pace: P
     let transport = ReqwestTransport::from_settings(move |builder| {
         builder.no_proxy().connect_timeout(pace.time()).timeout(pace.time())
     });
-    let clock = VirtualClock::starting_at(now).seeded(seed);
-    let context = Context::new().clock(clock.clone()).transport(RecordingTransport { transport, notes, pace });
+    let clock = VirtualClock::starting_at(now);
+    let context = Context::new().clock(clock.clone()).random(SeededRandom::new(seed)).transport(RecordingTransport {
+        transport,
+        notes,
+        pace,
+    });
     Setup { base_url: base_url.to_owned(), context, webhook_secrets: own(&[OWN]), clock }
 }
 

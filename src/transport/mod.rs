@@ -188,15 +188,15 @@ pub enum TransportErrorKind {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TransportError {
     /// The cause.
-    pub fault: TransportErrorKind,
+    pub kind: TransportErrorKind,
     /// The progress of the request.
-    pub wire: SendProgress,
+    pub progress: SendProgress,
 }
 
 impl TransportError {
     /// Creates an error.
-    pub const fn new(fault: TransportErrorKind, wire: SendProgress) -> Self {
-        Self { fault, wire }
+    pub const fn new(kind: TransportErrorKind, progress: SendProgress) -> Self {
+        Self { kind, progress }
     }
 }
 
@@ -208,7 +208,7 @@ impl fmt::Display for TransportError {
 
 impl TransportError {
     pub(crate) fn description(&self) -> &'static str {
-        match self.fault {
+        match self.kind {
             TransportErrorKind::Body => "the request body could not be read to its end",
             TransportErrorKind::Broken => "the connection broke",
             TransportErrorKind::Connect => "no connection could be made",

@@ -8,18 +8,18 @@ use futures_core::Stream;
 use http::HeaderValue;
 
 use super::Body;
-use crate::model::clock::Clock;
 use crate::model::error::Result;
+use crate::model::random::Random;
 
 /// A multipart form with one file, streamed as it is sent.
 ///
 /// ```
-/// use civic_messaging::clock::SystemClock;
+/// use civic_messaging::random::SystemRandom;
 /// use civic_messaging::media::MediaStream;
 /// use civic_messaging::transport::Multipart;
 ///
 /// let photo = MediaStream::from_bytes("image/png", vec![1, 2, 3]);
-/// let form = Multipart::new(&SystemClock::new())?.text("type", "image/png");
+/// let form = Multipart::new(&SystemRandom)?.text("type", "image/png");
 /// let (content_type, body) = form.file("file", "photo.png", "image/png", photo.into_body());
 /// # Ok::<(), civic_messaging::Error>(())
 /// ```
@@ -33,10 +33,10 @@ impl Multipart {
     /// Creates an empty form with a random boundary that no file can contain on purpose.
     ///
     /// # Errors
-    /// If the clock has no randomness.
-    pub fn new(clock: &dyn Clock) -> Result<Self> {
+    /// If the source has no randomness.
+    pub fn new(random: &dyn Random) -> Result<Self> {
         let mut nonce = [0; 16];
-        clock.random(&mut nonce)?;
+        random.fill(&mut nonce)?;
         Ok(Self { boundary: format!("{:032x}", u128::from_be_bytes(nonce)), head: String::new() })
     }
 
@@ -98,12 +98,12 @@ impl Stream for Parts {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::clock::{Timestamp, VirtualClock};
+    use crate::model::random::SeededRandom;
 
     #[tokio::test]
     async fn form_length_is_exact_and_values_are_escaped() {
-        let clock = VirtualClock::starting_at(Timestamp::default());
-        let form = Multipart::new(&clock).unwrap().text("type", "image/png");
+        let random = SeededRandom::new(1);
+        let form = Multipart::new(&random).unwrap().text("type", "image/png");
         let (kind, mut body) = form.file("file", "a\"\r\nX: y.png", "image/png\r\nX: y", Body::from("abc".to_owned()));
         let len = body.len().unwrap();
         let mut all = Vec::new();

@@ -175,8 +175,8 @@ async fn checked(
 /// The maximum time of a name lookup for a request without a deadline.
 const LOOKUP_MAX: Duration = Duration::from_secs(30);
 
-const fn not_sent(fault: TransportErrorKind) -> TransportError {
-    TransportError::new(fault, SendProgress::NothingSent)
+const fn not_sent(kind: TransportErrorKind) -> TransportError {
+    TransportError::new(kind, SendProgress::NothingSent)
 }
 
 fn finish(

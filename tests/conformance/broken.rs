@@ -698,7 +698,7 @@ impl Adapter {
 }
 
 fn getrandom(bytes: &mut [u8]) {
-    civic_messaging::clock::Clock::random(&civic_messaging::clock::SystemClock::new(), bytes).unwrap();
+    civic_messaging::random::Random::fill(&civic_messaging::random::SystemRandom, bytes).unwrap();
 }
 
 #[async_trait]

@@ -79,9 +79,9 @@ impl Subject for Mocked {
         let mock =
             Mock::new(self.medium()).clock(setup.context.clock.clone()).webhook_secrets(setup.webhook_secrets.clone());
         // The mock starts with a file, an inbound message, and a message whose response was lost.
-        mock.holds("image/png", "a picture");
-        mock.brings(self.inbound().into());
-        mock.will_accept_unheard();
+        mock.add_file("image/png", "a picture");
+        mock.emits(self.inbound().into());
+        mock.will_lose_response();
         mock.send(&self.lost()).now_or_never().unwrap().unwrap_err();
         Ok(Arc::new(mock))
     }

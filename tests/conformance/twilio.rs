@@ -346,10 +346,10 @@ impl Line {
             json!({ "sid": ACCOUNT, "friendly_name": "Council", "type": kind, "status": status }).to_string()
         };
         let request = || self.get(if self.credential.is_some() { "/Messages.json?PageSize=1" } else { ".json" });
-        let known = |answer: String, grade| {
+        let known = |answer: String, status| {
             let health =
                 Exchange::health().step(request().answers(200, answer)).graded("credentials", CheckStatus::Pass);
-            health.graded("account", grade).graded("webhook", CheckStatus::Unknown)
+            health.graded("account", status).graded("webhook", CheckStatus::Unknown)
         };
         let refused =
             Exchange::health().step(self.refusing(request(), 401, 20003)).graded("credentials", CheckStatus::Fail);
@@ -477,7 +477,7 @@ impl Line {
 fn by_tokens(setup: &Setup) -> Result<Config> {
     let [token, old @ ..] = &*setup.webhook_secrets else { return Err(Error::config("auth_token", "is missing")) };
     let mut config = Config::new(ACCOUNT, token.secret().expose())?.public_url(PUBLIC)?.base_url(&setup.base_url)?;
-    config.old_auth_tokens = old.to_vec();
+    config.previous_auth_tokens = old.to_vec();
     Ok(config.status_callback(STATUS))
 }
 

@@ -54,7 +54,7 @@ fn unknown_outcome_names_its_gateway() {
     let sms = failover(&first, &second);
     let opted_out = || Error::new(ErrorKind::OptedOut, "said STOP").with_outcome(Outcome::Rejected);
 
-    first.will_accept_unheard();
+    first.will_lose_response();
     second.will_fail(opted_out());
     let error = clock.run(sms.send(&resent("one"))).unwrap_err();
     assert_eq!((error.outcome(), error.gateway()), (Outcome::Unknown, Some("first")));
@@ -63,8 +63,8 @@ fn unknown_outcome_names_its_gateway() {
     assert!(matches!(clock.run(sms.look_up(&sent)).unwrap(), LookupOutcome::Found(_)));
 
     // With both unknown, none is named and `look_up` queries all.
-    first.will_accept_unheard();
-    second.will_accept_unheard();
+    first.will_lose_response();
+    second.will_lose_response();
     let error = clock.run(sms.send(&resent("two"))).unwrap_err();
     assert_eq!((error.outcome(), error.gateway()), (Outcome::Unknown, None));
     let LookupOutcome::Found(found) = clock.run(sms.look_up(&LookupQuery::new(resent("two"), clock.now()))).unwrap()
@@ -74,7 +74,7 @@ fn unknown_outcome_names_its_gateway() {
     assert_eq!(found.len(), 2);
 
     // A rejection by the retry does not settle the unknown first attempt.
-    first.will_accept_unheard();
+    first.will_lose_response();
     first.will_fail(opted_out());
     let again = Retry::new().clock(clock.clone()).layer(first.clone());
     let error = clock.run(again.send(&resent("three"))).unwrap_err();

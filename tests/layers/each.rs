@@ -32,14 +32,14 @@ pub(super) fn refuse(limiter: &mut Limiter, to: &Address, error: &Error, now: Du
         .with_outcome(error.outcome())
         .with_accepted_parts(error.accepted_parts().to_vec())
         .with_retry(retryable, error.retry_after())
-        .with_pair(error.is_per_recipient());
+        .with_per_recipient(error.is_per_recipient());
     limiter.report(to, &Err(error), now, Timestamp::default());
 }
 
 pub(super) fn accept(limiter: &mut Limiter, to: &Address, quota: Option<(Quota, Timestamp, Duration)>) {
     let mut accepted = Accepted::new("a", "1", Bytes::new());
     let (today, now) = quota.map_or_else(Default::default, |(_, today, now)| (today, now));
-    accepted.allowance = quota.map(|(quota, ..)| quota);
+    accepted.quota = quota.map(|(quota, ..)| quota);
     limiter.report(to, &Ok(accepted), now, today);
 }
 
@@ -200,7 +200,7 @@ fn reads_are_retried_and_writes_are_not() {
             match what {
                 "poll" => drop(sms.poll(None).await),
                 "look_up" => drop(sms.look_up(&LookupQuery::new(hello(1), clock.now())).await),
-                "fetch" => drop(sms.fetch_media(&mock.holds("image/png", &b"1"[..])).await),
+                "fetch" => drop(sms.fetch_media(&mock.add_file("image/png", &b"1"[..])).await),
                 "health" => drop(sms.health().await),
                 _ => drop(sms.send_indicator(hook.events[0].as_inbound().unwrap(), Indicator::Read).await),
             }
@@ -231,7 +231,8 @@ fn retry_after_of_an_unknown_outcome_is_kept() {
 
 #[test]
 fn limiter_keeps_pauses_and_pair_rates() {
-    let busy = |kind, after: Option<u64>, pair| rejected(kind).with_retry(true, after.map(secs)).with_pair(pair);
+    let busy =
+        |kind, after: Option<u64>, pair| rejected(kind).with_retry(true, after.map(secs)).with_per_recipient(pair);
     // A daily quota pauses the account as well.
     let mut limiter = Limiter::new(None, None);
     refuse(&mut limiter, &person(1), &busy(ErrorKind::QuotaExceeded, Some(3600), false), secs(0));
@@ -276,7 +277,7 @@ fn limiter_follows_reported_quotas() {
         accept(
             limiter,
             &person(1),
-            Some((Quota::new(left).of(3).until(today.plus(at(reset))), today.plus(at(now)), at(now))),
+            Some((Quota::new(left).limit(3).until(today.plus(at(reset))), today.plus(at(now)), at(now))),
         );
     };
     let free =
@@ -296,7 +297,7 @@ fn late_quota_report_leaves_the_next_window_unchanged() {
     let limit = RateLimit::new().max_wait(secs(3600)).clock(clock.clone());
     let sms = limit.layer(gate.clone());
     let reset = clock.now().plus(secs(100));
-    let later = |left, wait| (secs(wait), Quota::new(left).of(3).until(reset));
+    let later = |left, wait| (secs(wait), Quota::new(left).limit(3).until(reset));
     // Three sends of this window; the second response comes last, once the next window has bookings.
     gate.next.lock().unwrap().extend([later(0, 1), later(1, 50), later(2, 1)]);
     clock.run(async {
@@ -331,7 +332,7 @@ impl Channel for Answering {
         let mut accepted = Accepted::new("a", "1", Bytes::new());
         if let Some((wait, left)) = next {
             self.clock.sleep(wait).await;
-            accepted.allowance = Some(left);
+            accepted.quota = Some(left);
         }
         Ok(accepted)
     }
@@ -631,7 +632,7 @@ fn fetch_and_indicator_use_the_originating_gateway() {
     let hook = clock.run(mock.receive(&mock.arrives("+447700900123", "Hi"))).unwrap();
     clock.run(sms.send_indicator(hook.events[0].as_inbound().unwrap(), Indicator::Read)).unwrap();
     assert_eq!((own.calls(), page.calls(), other.calls()), (vec!["signal"], vec![], vec![]));
-    clock.run(failover([&other, &own]).fetch_media(&mock.holds("image/png", &b"1"[..]))).unwrap();
+    clock.run(failover([&other, &own]).fetch_media(&mock.add_file("image/png", &b"1"[..]))).unwrap();
     assert_eq!((own.calls(), other.calls()), (vec!["signal", "fetch"], vec![]));
 }
 
@@ -790,7 +791,7 @@ fn turn_delayed_by_pause_reports_wait_from_now() {
 fn quota_window_starts_where_the_last_one_ended() {
     let (mut limiter, today) = (Limiter::new(None, None), Timestamp::from_secs(1_000_000));
     let quota =
-        |reset, now| Some((Quota::new(0).of(1).until(today.plus(secs(reset))), today.plus(secs(now)), secs(now)));
+        |reset, now| Some((Quota::new(0).limit(1).until(today.plus(secs(reset))), today.plus(secs(now)), secs(now)));
     accept(&mut limiter, &person(1), quota(100, 0));
     accept(&mut limiter, &person(1), quota(1_000, 200));
     limiter.try_acquire(&person(1), secs(1_001)).unwrap();

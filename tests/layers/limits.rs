@@ -89,7 +89,7 @@ impl Channel for Gateway {
         if let Some((_, time, of_pair)) = self.refuses.iter().find(|(n, ..)| *n == state.requests) {
             state.refused.insert(if *of_pair { to } else { String::new() }, (now, now + *time));
             let error = Error::new(ErrorKind::RateLimited, "too many").with_outcome(Outcome::Rejected);
-            return Err(error.with_retry(true, Some(*time)).with_pair(*of_pair));
+            return Err(error.with_retry(true, Some(*time)).with_per_recipient(*of_pair));
         }
         if self.info.capability.rate.is_some() {
             while state.second.front().is_some_and(|at| *at + Duration::from_secs(1) <= now) {
@@ -124,7 +124,7 @@ impl Channel for Gateway {
                 state.violations.push(format!("{} of {limit} in the window, at {now:?}", state.used));
             }
             let reset = self.clock.now().plus(state.window_began + time - now);
-            accepted.allowance = Some(Quota::new(limit.saturating_sub(state.used)).of(limit).until(reset));
+            accepted.quota = Some(Quota::new(limit.saturating_sub(state.used)).limit(limit).until(reset));
         }
         Ok(accepted)
     }

@@ -214,7 +214,7 @@ impl Channel for Windowed {
         }
         let reset = self.clock.now().plus(state.0 + WINDOW - now);
         let mut accepted = Accepted::new("gate", "1", Bytes::new());
-        accepted.allowance = Some(Quota::new(self.limit - state.1).of(self.limit).until(reset));
+        accepted.quota = Some(Quota::new(self.limit - state.1).limit(self.limit).until(reset));
         Ok(accepted)
     }
     async fn receive(&self, _: &Request) -> Result<Received> {
@@ -255,7 +255,7 @@ fn slot_of_one_recipient_past_window_delays_nobody_else() {
     let today = Timestamp::from_secs(1_000_000);
     let (ann, bob) = (person(1), person(2));
     limiter.try_acquire(&ann, secs(0)).unwrap();
-    accept(&mut limiter, &ann, Some((Quota::new(10).of(15).until(today.plus(secs(10))), today, secs(0))));
+    accept(&mut limiter, &ann, Some((Quota::new(10).limit(15).until(today.plus(secs(10))), today, secs(0))));
     drop((limiter, bob));
     let clock = clock();
     let gate = windowed(&clock, 15, 890);
@@ -333,7 +333,7 @@ fn implausible_quota_reset_does_not_block_the_account() {
     let today = Timestamp::from_secs(1_795_000_000);
     // Milliseconds instead of seconds.
     let reset = Timestamp::from_secs(1_795_000_900_000);
-    accept(&mut limiter, &person(1), Some((Quota::new(0).of(15).until(reset), today, secs(0))));
+    accept(&mut limiter, &person(1), Some((Quota::new(0).limit(15).until(reset), today, secs(0))));
     assert!(limiter.try_acquire(&person(1), secs(7 * 86_400)).is_ok());
 }
 
@@ -398,7 +398,7 @@ fn media_of_one_number_have_separate_rates() {
 #[test]
 fn failover_capability_agrees_with_its_check() {
     let (first, second) = (Mock::whatsapp(), Mock::whatsapp());
-    let file = first.holds("image/png", &b"png"[..]);
+    let file = first.add_file("image/png", &b"png"[..]);
     let wa = Failover::new([dynamic(&first), dynamic(&second)]).unwrap();
     drop(file);
     assert!(!wa.info().capability.media.as_ref().unwrap().gateway, "a file of any gateway is refused by check()");
@@ -448,7 +448,9 @@ fn last_resort_waits_for_its_retry_after() {
 #[test]
 fn per_recipient_quota_does_not_fail_over() {
     let (clock, first, second) = (clock(), Mock::whatsapp(), Mock::whatsapp());
-    first.will_fail(rejected(ErrorKind::QuotaExceeded).with_retry(false, None).with_pair(true).with_code("131049"));
+    first.will_fail(
+        rejected(ErrorKind::QuotaExceeded).with_retry(false, None).with_per_recipient(true).with_code("131049"),
+    );
     let wa = Stack::new(first).failover_to(second.clone()).clock(clock.clone()).build().unwrap();
     _ = clock.run(wa.send_text(&person(1), "Offer"));
     second.assert_nothing_sent();

@@ -280,7 +280,7 @@ mod counted {
             board.send("desk", Message::text(person(n), "Hello")).await.unwrap();
         }
         assert_eq!(board.receive("nowhere", mock.arrives("07700 900123", "Hello")).await.status, 404);
-        let media = vec![mock.holds("image/jpeg", "a fallen tree"), MediaRef::new("mock", "that it does not hold")];
+        let media = vec![mock.add_file("image/jpeg", "a fallen tree"), MediaRef::new("mock", "that it does not hold")];
         let photos = mock.arrives_with("07700 900123", InboundContent::Media { text: None, media });
         assert_eq!(board.receive("all", photos).await.status, 200);
         let (stop, stopped) = tokio::sync::oneshot::channel::<()>();

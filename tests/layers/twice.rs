@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use civic_messaging::clock::{Clock, Sleep, VirtualClock};
 use civic_messaging::layer::breaker::Breaker;
 use civic_messaging::layer::{CircuitBreaker, Failover, Layer, RateLimit, Retry, Stack, Trace};
+use civic_messaging::random::SeededRandom;
 use civic_messaging::testing::{FakeGateway, SocketFault, Step};
 use civic_messaging::transport::ReqwestTransport;
 use civic_messaging::webhook::{Received, Request};
@@ -54,10 +55,6 @@ impl Clock for InstantClock {
         self.0.advance(duration);
         Box::pin(std::future::ready(()))
     }
-
-    fn random(&self, bytes: &mut [u8]) -> Result<()> {
-        self.0.random(bytes)
-    }
 }
 
 /// Two gateways on loopback and their channels.
@@ -74,10 +71,10 @@ impl World {
 
     /// Sets the time-out for responses.
     async fn within(time: Duration, seed: u64) -> Self {
-        let clock = InstantClock(super::clock().seeded(seed));
+        let clock = InstantClock(super::clock());
         let gateways = Arc::new([FakeGateway::start().await, FakeGateway::start().await]);
         let transport = || ReqwestTransport::from_settings(move |builder| builder.connect_timeout(time).timeout(time));
-        let context = || Context::new().transport(transport()).clock(clock.clone());
+        let context = || Context::new().transport(transport()).clock(clock.clone()).random(SeededRandom::new(seed));
         let twilio = twilio::Config::new("ACa1b2c3d4e5f60718293a4b5c6d7e8f90", "canary-auth-token")
             .and_then(|config| config.sender("+447700900999"))
             .and_then(|config| config.base_url(&gateways[0].base_url()))
@@ -214,11 +211,20 @@ fn lenient_breaker() -> Breaker {
 }
 
 fn retry(clock: &InstantClock) -> Retry {
-    Retry::new().budget(civic_messaging::layer::retry::Budget::new().share(1.0, 1_000).unwrap()).clock(clock.clone())
+    Retry::new()
+        .budget(civic_messaging::layer::retry::Budget::new().share(1.0, 1_000).unwrap())
+        .clock(clock.clone())
+        .random(SeededRandom::new(seed()))
 }
 
 fn failover(members: [Arc<dyn Channel>; 2], clock: &InstantClock) -> Arc<dyn Channel> {
-    Arc::new(Failover::new(members).unwrap().breaker(&lenient_breaker()).clock(clock.clone()))
+    Arc::new(
+        Failover::new(members)
+            .unwrap()
+            .breaker(&lenient_breaker())
+            .clock(clock.clone())
+            .random(SeededRandom::new(seed())),
+    )
 }
 
 #[tokio::test]
@@ -227,7 +233,12 @@ async fn faults_never_double_or_misreport_a_message() {
     let world = World::new(seed).await;
     world.script(&Random::new(seed), sends * 4);
     let [twilio, notify] = world.channels.clone();
-    let stack = Stack::new(twilio).failover_to(notify).clock(world.clock.clone()).build().unwrap();
+    let stack = Stack::new(twilio)
+        .failover_to(notify)
+        .clock(world.clock.clone())
+        .random(SeededRandom::new(seed))
+        .build()
+        .unwrap();
     let recommended = send(&world, &stack, sends / 2, OnUnknown::Reconcile).await;
     println!("as recommended: {recommended:?}");
     assert!(recommended.broken.is_empty(), "{:#?}", recommended.broken);
@@ -307,7 +318,7 @@ impl Channel for TimeoutLayer {
     }
 
     async fn send(&self, message: &Message) -> Result<Accepted> {
-        let text = message.content.words().unwrap();
+        let text = message.content.as_text().unwrap();
         let copies = || self.1.iter().map(|gateway| gateway.accepted(text)).sum::<usize>();
         let (before, mut sending) = (copies(), self.0.send(message));
         loop {

@@ -22,7 +22,7 @@ async fn health_distinguishes_proven_from_declared() {
     let good = json!({ "type": "sms", "body": "((body))", "personalisation": { "body": { "required": true } } });
     let billed = |n: u8| json!([{ "id": "a", "status": "delivered", "cost_details": { "billable_sms_fragments": n } }]);
     let unready = json!([{ "id": "a", "status": "delivered", "is_cost_data_ready": false, "cost_details": {} }]);
-    for (declared, delivered, grade) in [
+    for (declared, delivered, status) in [
         (Some(KeyType::Live), billed(2), CheckStatus::Pass),
         (Some(KeyType::Live), billed(0), CheckStatus::Warn),
         (Some(KeyType::Live), json!([]), CheckStatus::Unknown),
@@ -38,8 +38,8 @@ async fn health_distinguishes_proven_from_declared() {
         let mut config = config(&server);
         config.key_type = declared;
         let health = with(config, &clock).health().await.unwrap();
-        assert_eq!(health.check("key").unwrap().grade, grade, "{declared:?} {delivered}");
-        assert_eq!(health.is_good(), grade != CheckStatus::Fail);
+        assert_eq!(health.check("key").unwrap().status, status, "{declared:?} {delivered}");
+        assert_eq!(health.is_good(), status != CheckStatus::Fail);
         let words = &health.check("key").unwrap().detail;
         assert!(declared.is_none() || words.starts_with("declared "), "{words}");
         // Nothing is sent by any call.
@@ -47,7 +47,7 @@ async fn health_distinguishes_proven_from_declared() {
         assert_eq!(requests.len(), 3);
         assert!(requests.iter().all(|r| r.method.as_str() == "GET" || r.url.path().ends_with("/preview")));
     }
-    for (unicode, preview, grade) in [
+    for (unicode, preview, status) in [
         (false, "?", CheckStatus::Pass),
         (false, "😀", CheckStatus::Warn),
         (true, "😀", CheckStatus::Pass),
@@ -58,19 +58,19 @@ async fn health_distinguishes_proven_from_declared() {
         let mut config = config(&server);
         config.unicode = unicode;
         let health = with(config, &clock).health().await.unwrap();
-        assert_eq!(health.check("characters").unwrap().grade, grade, "{unicode} {preview}");
-        assert_eq!(health.check("webhook").unwrap().grade, CheckStatus::Unknown);
+        assert_eq!(health.check("characters").unwrap().status, status, "{unicode} {preview}");
+        assert_eq!(health.check("webhook").unwrap().status, CheckStatus::Unknown);
     }
     let mut deaf = config(&server);
     deaf.callback_tokens.clear();
-    assert_eq!(with(deaf, &clock).health().await.unwrap().check("webhook").unwrap().grade, CheckStatus::Warn);
+    assert_eq!(with(deaf, &clock).health().await.unwrap().check("webhook").unwrap().status, CheckStatus::Warn);
 }
 
 #[tokio::test]
 async fn health_detects_wrong_template_and_key() {
     let (server, _, notify) = channel().await;
     let field = json!({ "required": true });
-    for (template, grade) in [
+    for (template, status) in [
         (json!({ "type": "sms", "body": "((BODY))\n", "personalisation": { "Body": field } }), CheckStatus::Pass),
         (json!({ "type": "sms", "body": "Hi ((body))", "personalisation": { "body": field } }), CheckStatus::Warn),
         (
@@ -83,7 +83,7 @@ async fn health_detects_wrong_template_and_key() {
     ] {
         healthy(&server, template.clone(), json!([]), "?").await;
         let health = notify.health().await.unwrap();
-        assert_eq!(health.check("template").unwrap().grade, grade, "{template}");
+        assert_eq!(health.check("template").unwrap().status, status, "{template}");
     }
     let reply = |words: &str| json!({ "status_code": 0, "errors": [{ "error": "AuthError", "message": words }] });
     for (status, words, hint) in [
@@ -95,14 +95,14 @@ async fn health_detects_wrong_template_and_key() {
         answers(&server, status, &reply(words)).await;
         let health = notify.health().await.unwrap();
         let check = health.check("credentials").unwrap();
-        assert_eq!((check.grade, health.checks.len()), (CheckStatus::Fail, 1));
+        assert_eq!((check.status, health.checks.len()), (CheckStatus::Fail, 1));
         assert!(check.detail.contains(hint), "{}", check.detail);
     }
     for status in [400, 404] {
         answers(&server, status, &reply("No result found")).await;
         let health = notify.health().await.unwrap();
-        assert_eq!(health.check("credentials").unwrap().grade, CheckStatus::Pass);
-        assert_eq!(health.check("template").unwrap().grade, CheckStatus::Fail);
+        assert_eq!(health.check("credentials").unwrap().status, CheckStatus::Pass);
+        assert_eq!(health.check("template").unwrap().status, CheckStatus::Fail);
     }
     answers(&server, 503, &json!(null)).await;
     assert_eq!(notify.health().await.unwrap_err().kind(), ErrorKind::Unavailable);

@@ -1,5 +1,7 @@
 //! Polling, against a server with two lists.
 
+use civic_messaging::random::{Random, SeededRandom};
+
 use super::*;
 
 /// Notify's two lists, paged, newest first by creation time.
@@ -226,12 +228,8 @@ async fn poll_loses_and_repeats_nothing_in_any_order() {
     for seed in 1..=6_u64 {
         let (server, clock, notify) = channel().await;
         let lists = Lists::on(&server, 4).await;
-        let chance = clock.clone().seeded(seed * 7919);
-        let random = |below: u64| {
-            let mut bytes = [0; 8];
-            chance.random(&mut bytes).unwrap();
-            u64::from_be_bytes(bytes) % below
-        };
+        let source = SeededRandom::new(seed);
+        let random = |below: u64| source.next_u64() % below;
         let (mut open, mut expected, mut seen, mut cursor) = (Vec::new(), BTreeSet::new(), Vec::new(), None);
         let mut halves = 0;
         for n in 1..=400 {

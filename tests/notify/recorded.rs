@@ -152,8 +152,8 @@ async fn read(name: &str, response: &Value, server: &MockServer, notify: &Notify
         }
         "template" => {
             let health = notify.health().await.unwrap();
-            assert_eq!(health.check("credentials").unwrap().grade, CheckStatus::Pass);
-            assert_eq!(health.check("template").unwrap().grade, CheckStatus::Pass);
+            assert_eq!(health.check("credentials").unwrap().status, CheckStatus::Pass);
+            assert_eq!(health.check("template").unwrap().status, CheckStatus::Pass);
             assert_eq!(path().await, format!("/v2/template/{TEMPLATE}"));
         }
         // The adapter never lists templates; each has the fields that it reads.
@@ -165,8 +165,8 @@ async fn read(name: &str, response: &Value, server: &MockServer, notify: &Notify
         "preview" => {
             // A preview has no fields, and this one lost the emoji inconclusively.
             let health = notify.health().await.unwrap();
-            assert_eq!(health.check("template").unwrap().grade, CheckStatus::Fail);
-            assert_eq!(health.check("characters").unwrap().grade, CheckStatus::Unknown);
+            assert_eq!(health.check("template").unwrap().status, CheckStatus::Fail);
+            assert_eq!(health.check("characters").unwrap().status, CheckStatus::Unknown);
             let requests = server.received_requests().await.unwrap();
             let preview = requests.iter().find(|request| request.method.as_str() == "POST").unwrap();
             assert_eq!(preview.url.path(), format!("/v2/template/{TEMPLATE}/preview"));

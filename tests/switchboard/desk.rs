@@ -213,7 +213,7 @@ async fn unknown_is_settled_by_a_status_or_a_person_only() {
     let lost = || Error::unknown("no answer in time");
 
     // A status with the key settles it.
-    mock.will_accept_unheard();
+    mock.will_lose_response();
     let id = board.send("desk", text(1, "One").key("one")).await.unwrap();
     desk.until(id, &[State::Unknown]).await;
     let civic_messaging::lookup::LookupOutcome::Found(found) = mock
@@ -223,7 +223,7 @@ async fn unknown_is_settled_by_a_status_or_a_person_only() {
     else {
         panic!("the mock has it")
     };
-    let webhook = mock.brings(found[0].clone().into());
+    let webhook = mock.emits(found[0].clone().into());
     assert_eq!(board.receive("all", webhook).await.status, 200);
     assert_eq!(board.status(id).await.unwrap().unwrap().state, State::Accepted);
 
@@ -327,7 +327,7 @@ async fn conversation_keeps_order_and_urgent_goes_first() {
     drop(stop);
     worker.await.unwrap().unwrap();
     let sent: Vec<_> =
-        mock.sent().into_iter().map(|m| (m.to.expose().to_owned(), m.content.words().unwrap().to_owned())).collect();
+        mock.sent().into_iter().map(|m| (m.to.expose().to_owned(), m.content.as_text().unwrap().to_owned())).collect();
     assert_eq!(sent.iter().position(|(_, words)| words == "Flood!"), Some(0), "{sent:?}");
     for n in 0..4 {
         let to = person(n).expose().to_owned();

@@ -131,7 +131,7 @@ async fn fallback_skips_messages_found_by_look_up_or_person() {
     let (desk, whatsapp, sms) = desk(&clock).await;
     let board = &desk.switchboard;
     // The response was lost; the gateway then reports it under an id that was not recorded.
-    whatsapp.will_accept_unheard();
+    whatsapp.will_lose_response();
     let lost = board.send("desk", with_fallback(1, HOUR)).await.unwrap();
     desk.until(lost, &[State::Parked]).await;
     let sent = civic_messaging::lookup::LookupQuery::new(whatsapp.sent()[0].clone(), clock.now());
@@ -140,7 +140,7 @@ async fn fallback_skips_messages_found_by_look_up_or_person() {
     else {
         panic!("the mock has it")
     };
-    assert_eq!(board.receive("all", whatsapp.brings(found[0].clone().into())).await.status, 200);
+    assert_eq!(board.receive("all", whatsapp.emits(found[0].clone().into())).await.status, 200);
     let id = desk.until(lost, &[State::Accepted]).await.gateway_id.unwrap();
     assert_eq!(board.receive("all", whatsapp.reports(&id, DeliveryState::Delivered)).await.status, 200);
 
@@ -168,7 +168,7 @@ async fn whatsapp_number_change_leaves_the_sms_number() {
     let request = whatsapp.arrives("07700 900123", "I have a new number");
     let inbound = civic_messaging::Channel::receive(&whatsapp, &request).await.unwrap().events.remove(0);
     let changed = civic_messaging::event::AddressChanged::new(inbound.envelope().clone(), old.clone(), new.clone());
-    assert_eq!(desk.switchboard.receive("all", whatsapp.brings(changed.into())).await.status, 200);
+    assert_eq!(desk.switchboard.receive("all", whatsapp.emits(changed.into())).await.status, 200);
     let by_whatsapp = desk.switchboard.send("desk", Message::text(old, "Hello")).await.unwrap();
     let by_sms = Message::text(Address::phone("07700 900123").unwrap(), "Hello");
     let by_sms = desk.switchboard.send("desk", by_sms).await.unwrap();
@@ -273,7 +273,7 @@ struct NoSms(Arc<AtomicBool>);
 #[async_trait]
 impl Policy for NoSms {
     async fn decide(&self, question: &PolicyInput<'_>) -> Result<Decision> {
-        let refuses = self.0.load(Ordering::Relaxed) && question.message.content.words() == Some("By SMS");
+        let refuses = self.0.load(Ordering::Relaxed) && question.message.content.as_text() == Some("By SMS");
         Ok(if refuses { Decision::Refuse(Reason::new("no-sms", "the SMS are used up")) } else { Decision::Allow })
     }
 }
@@ -357,7 +357,7 @@ struct Refuses(AtomicBool, &'static str, Reason);
 #[async_trait]
 impl Policy for &'static Refuses {
     async fn decide(&self, question: &PolicyInput<'_>) -> Result<Decision> {
-        let refuses = self.0.load(Ordering::Relaxed) && question.message.content.words() == Some(self.1);
+        let refuses = self.0.load(Ordering::Relaxed) && question.message.content.as_text() == Some(self.1);
         Ok(if refuses { Decision::Refuse(self.2.clone()) } else { Decision::Allow })
     }
 }
@@ -368,9 +368,9 @@ fn refuses(words: &'static str, reason: Reason) -> &'static Refuses {
 
 #[tokio::test]
 async fn policy_refusal_before_claim_ends_the_fallback() {
-    for (of_medium, instead_of_it) in [(false, 0), (true, 1)] {
+    for (for_medium, instead_of_it) in [(false, 0), (true, 1)] {
         let reason = Reason::new("rule", "it may not go");
-        let policy = refuses("By WhatsApp", if of_medium { reason.of_medium() } else { reason });
+        let policy = refuses("By WhatsApp", if for_medium { reason.for_medium() } else { reason });
         let (clock, whatsapp, sms) = (Ahead::default(), Mock::whatsapp(), Mock::sms());
         let line = Line::new("desk").channel(whatsapp.clone()).channel(sms.clone());
         let desk = Desk::of(Switchboard::builder(memory().await).clock(clock.clone()).policy(policy), [line]);
@@ -379,12 +379,12 @@ async fn policy_refusal_before_claim_ends_the_fallback() {
         policy.0.store(true, Ordering::Relaxed);
         clock.advance_by(HOUR);
         desk.until(id, &[State::Refused]).await;
-        if of_medium {
+        if for_medium {
             fallback_of(&desk, id).await;
         }
         clock.advance_by(12 * HOUR);
         fallbacks_processed(&desk, &whatsapp).await;
-        assert_eq!(desk.switchboard.status(id).await.unwrap().unwrap().fallback.is_some(), of_medium);
+        assert_eq!(desk.switchboard.status(id).await.unwrap().unwrap().fallback.is_some(), for_medium);
         let of_first = sms.sent().iter().filter(|sent| sent.to == person(1)).count();
         assert_eq!(of_first, instead_of_it);
         desk.close().await;
@@ -393,7 +393,7 @@ async fn policy_refusal_before_claim_ends_the_fallback() {
 
 #[tokio::test]
 async fn medium_scope_refusal_starts_the_fallback() {
-    let policy = refuses("By WhatsApp", Reason::new("no-template", "has no template yet").of_medium());
+    let policy = refuses("By WhatsApp", Reason::new("no-template", "has no template yet").for_medium());
     policy.0.store(true, Ordering::Relaxed);
     let (whatsapp, sms) = (Mock::whatsapp(), Mock::sms());
     let line = Line::new("desk").channel(whatsapp.clone()).channel(sms.clone());

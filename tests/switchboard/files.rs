@@ -94,7 +94,8 @@ fn text(handed: &InboxEvent) -> &str {
 async fn media_is_stored_before_its_event_is_delivered() {
     let (files, media) = (Files::new(), MemoryStore::new());
     let desk = open(&files, &media).await;
-    let tree = [files.mock.holds("image/jpeg", "a fallen tree"), files.mock.holds("image/png", "the same from behind")];
+    let tree =
+        [files.mock.add_file("image/jpeg", "a fallen tree"), files.mock.add_file("image/png", "the same from behind")];
     assert_eq!(desk.switchboard.receive("all", files.arrives("It fell in the storm", tree)).await.status, 200);
     let handed = next(&desk.switchboard).await;
     let held = handed.files().await.unwrap();
@@ -105,7 +106,7 @@ async fn media_is_stored_before_its_event_is_delivered() {
     );
     assert_eq!(media.open(&stored[0].sha256).await.unwrap().bytes().await.unwrap(), "a fallen tree");
     // A photograph that replaces another is fetched as well.
-    let media = vec![files.mock.holds("image/jpeg", "the tree, cleared")];
+    let media = vec![files.mock.add_file("image/jpeg", "the tree, cleared")];
     let content = Box::new(InboundContent::Media { text: Some("It is gone".to_owned()), media });
     let edited = InboundContent::Edited { id: handed.as_inbound().unwrap().id.clone(), content };
     let webhook = files.mock.arrives_with("07700 900123", edited);
@@ -125,7 +126,7 @@ async fn media_is_stored_before_its_event_is_delivered() {
 async fn media_is_readable_after_its_event_is_acknowledged() {
     let (files, media) = (Files::new(), MemoryStore::new());
     let desk = open(&files, &media).await;
-    let tree = [files.mock.holds("image/jpeg", "a fallen tree")];
+    let tree = [files.mock.add_file("image/jpeg", "a fallen tree")];
     assert_eq!(desk.switchboard.receive("all", files.arrives("It fell", tree)).await.status, 200);
     let handed = next(&desk.switchboard).await;
     let id = handed.id();
@@ -144,7 +145,7 @@ async fn events_without_a_media_store_are_not_held_back() {
     let files = Files::new();
     let store = Store::open("sqlite::memory:").await.unwrap();
     let desk = Desk::run(Switchboard::builder(store).line(line(&files)).route("all", ["desk"]));
-    let tree = files.mock.holds("image/jpeg", "a fallen tree");
+    let tree = files.mock.add_file("image/jpeg", "a fallen tree");
     assert_eq!(desk.switchboard.receive("all", files.arrives("It fell", [tree])).await.status, 200);
     let handed = desk.switchboard.all().try_next().await.unwrap().expect("it comes at once");
     assert_eq!(handed.files().await.unwrap(), []);
@@ -161,7 +162,7 @@ async fn temporary_fetch_failure_is_retried_others_reported() {
     let (files, media) = (Files::new(), MemoryStore::new());
     let desk = open(&files, &media).await;
     files.mock.will_withhold(Error::new(ErrorKind::Unavailable, "no connection could be made"));
-    let tree = files.mock.holds("image/jpeg", "a fallen tree");
+    let tree = files.mock.add_file("image/jpeg", "a fallen tree");
     assert_eq!(desk.switchboard.receive("all", files.arrives("One", [tree])).await.status, 200);
     let handed = next(&desk.switchboard).await;
     assert!(handed.files().await.unwrap()[0].as_held().is_some());
@@ -169,7 +170,7 @@ async fn temporary_fetch_failure_is_retried_others_reported() {
     assert_eq!(files.requests.load(Ordering::Acquire), 2);
 
     let (gone, panics) = (MediaRef::new("mock", "gone"), MediaRef::new("mock", "panic"));
-    let tree = files.mock.holds("image/jpeg", "another fallen tree");
+    let tree = files.mock.add_file("image/jpeg", "another fallen tree");
     assert_eq!(desk.switchboard.receive("all", files.arrives("Two", [gone, panics, tree])).await.status, 200);
     let handed = next(&desk.switchboard).await;
     let became = handed.files().await.unwrap();
@@ -203,7 +204,7 @@ async fn fetches_are_limited_to_eight_at_once() {
     let (files, media) = (Files::new(), MemoryStore::new());
     let desk = open(&files, &media).await;
     for n in 0..4 {
-        let photos = (0..10).map(|m| files.mock.holds("image/jpeg", format!("{n}-{m}")));
+        let photos = (0..10).map(|m| files.mock.add_file("image/jpeg", format!("{n}-{m}")));
         let request = files.arrives(&n.to_string(), photos);
         assert_eq!(desk.switchboard.receive("all", request).await.status, 200);
     }
@@ -232,7 +233,7 @@ async fn interrupted_fetch_is_resumed_by_the_next_process() {
     }
     desk.kill().await;
     let late = Files { mock: Mock::whatsapp(), ..files.clone() };
-    let tree = late.mock.holds("image/jpeg", "a fallen tree");
+    let tree = late.mock.add_file("image/jpeg", "a fallen tree");
     let db = rusqlite::Connection::open(&database.0).unwrap();
     db.execute("UPDATE event SET body = replace(body, '\"hang\"', '\"' || ?1 || '\"')", (&tree.id,)).unwrap();
     drop(db);

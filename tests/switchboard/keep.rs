@@ -78,7 +78,7 @@ async fn retention_erases_content_and_keeps_counts() {
         let webhook = mock.arrives(&number(n), format!("canary-text-{n} {filler}"));
         assert_eq!(board.receive("all", webhook).await.status, 200);
     }
-    let tree = mock.holds("image/jpeg", "canary-photograph");
+    let tree = mock.add_file("image/jpeg", "canary-photograph");
     let photo = InboundContent::Media { text: Some("canary-text".to_owned()), media: vec![tree] };
     assert_eq!(board.receive("all", mock.arrives_with(&number(0), photo)).await.status, 200);
     until(&clock, "all sent", async || {

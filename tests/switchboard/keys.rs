@@ -71,7 +71,7 @@ async fn reference_is_the_same_after_a_restart() {
     let key = "waste-2026-11-28-route-4711";
     let line = || Line::new("desk").channel(mock.clone());
     let desk = Desk::open(Store::open(&file.url()).await.unwrap(), [line()]).await;
-    mock.will_accept_unheard();
+    mock.will_lose_response();
     let one = desk.switchboard.send("desk", text(1, "One").key(key)).await.unwrap();
     desk.until(one, &[State::Unknown]).await;
     desk.kill().await;
@@ -91,7 +91,7 @@ async fn reference_is_the_same_after_a_restart() {
     let query = LookupQuery::new(text(1, "One").key(key), SystemClock::new().now());
     let LookupOutcome::Found(found) = mock.look_up(&query).await.unwrap() else { panic!("the mock has it") };
     assert_eq!(found[0].key(), Some(&*sent[0]));
-    let status = mock.brings(Event::from(found[0].clone()));
+    let status = mock.emits(Event::from(found[0].clone()));
     assert_eq!(desk.switchboard.receive("all", status).await.status, 200);
     let status = desk.switchboard.status(one).await.unwrap().unwrap();
     assert_eq!((status.state, status.delivery), (State::Accepted, Some(DeliveryState::Accepted)));
@@ -107,7 +107,7 @@ async fn look_up_finds_a_message_by_its_reference() {
         Desk::of(builder, [Line::new("desk").channel(mock.clone())])
     };
     let first = desk().await;
-    mock.will_accept_unheard();
+    mock.will_lose_response();
     let id = first.switchboard.send("desk", text(1, "Hello").key("ŵ".repeat(1_000))).await.unwrap();
     first.until(id, &[State::Unknown]).await;
     first.kill().await;

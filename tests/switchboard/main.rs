@@ -114,10 +114,6 @@ impl Clock for Ahead {
     fn sleep(&self, duration: Duration) -> Sleep {
         self.0.sleep(duration)
     }
-
-    fn random(&self, bytes: &mut [u8]) -> civic_messaging::Result<()> {
-        self.0.random(bytes)
-    }
 }
 
 /// A temporary database file, removed at the end.

@@ -45,7 +45,7 @@ async fn sent(database: &Database, mock: &Mock) -> Vec<(Id, Message)> {
     let ids = join_all(messages.iter().map(|message| board.send("desk", message.clone()))).await;
     for n in 0..MESSAGES {
         if n % 10 == 0 {
-            mock.will_accept_unheard();
+            mock.will_lose_response();
         } else {
             mock.will_accept();
         }
@@ -141,7 +141,7 @@ async fn repeated_unordered_events_converge() {
     let board = open(&in_order, &mock, &clock).await;
     let before = statuses(&board, &messages).await;
     for batch in events.chunks(100) {
-        assert_eq!(board.receive("sms", mock.brings_all(batch.to_vec())).await.status, 200);
+        assert_eq!(board.receive("sms", mock.emits_all(batch.to_vec())).await.status, 200);
     }
     let wanted = statuses(&board, &messages).await;
     drop(board);
@@ -159,7 +159,7 @@ async fn repeated_unordered_events_converge() {
         let mut some = Vec::new();
         while some.len() < 16 && !left.is_empty() {
             let (batch, rest) = left.split_at(left.len().min(usize::try_from(random.below(60)).unwrap() + 1));
-            some.push(board.receive("sms", mock.brings_all(batch.to_vec())));
+            some.push(board.receive("sms", mock.emits_all(batch.to_vec())));
             left = rest;
         }
         webhooks += some.len();

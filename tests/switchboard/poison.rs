@@ -29,7 +29,7 @@ impl Channel for Fatal {
 
     async fn send(&self, message: &Message) -> Result<Accepted> {
         tokio::time::sleep(Duration::from_millis(5)).await;
-        let words = message.content.words().unwrap();
+        let words = message.content.as_text().unwrap();
         if words == POISON {
             std::process::abort();
         }

@@ -85,7 +85,7 @@ async fn enqueue_is_bound_to_the_callers_transaction() {
             desk.until(id, State::Accepted).await;
         }
     }
-    let sent: Vec<_> = desk.mock.sent().iter().map(|message| message.content.words().unwrap().to_owned()).collect();
+    let sent: Vec<_> = desk.mock.sent().iter().map(|message| message.content.as_text().unwrap().to_owned()).collect();
     assert_eq!(sent, ["Text 2", "Text 4"]);
     let row = db.query_one("SELECT count(*) FROM collection", &[]).await.unwrap();
     assert_eq!(

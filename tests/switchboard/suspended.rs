@@ -269,7 +269,7 @@ fn error_scope_follows_kind_and_row() {
     assert_eq!(scope(ErrorKind::Unauthenticated), Scope::Channel);
     assert_eq!(scope(ErrorKind::OptedOut), Scope::Recipient);
     assert_eq!(scope(ErrorKind::InvalidMessage), Scope::Message);
-    let pair = Error::new(ErrorKind::QuotaExceeded, "no").with_pair(true);
+    let pair = Error::new(ErrorKind::QuotaExceeded, "no").with_per_recipient(true);
     assert!(pair.scope() == Scope::Recipient && !pair.is_account_fault());
     let row: civic_messaging::error::ErrorClass =
         serde_json::from_str(r#"{ "kind": "forbidden", "scope": "recipient" }"#).unwrap();

@@ -25,10 +25,6 @@ impl Clock for Still {
     fn sleep(&self, _: Duration) -> Sleep {
         Box::pin(std::future::pending())
     }
-
-    fn random(&self, bytes: &mut [u8]) -> civic_messaging::Result<()> {
-        self.0.random(bytes)
-    }
 }
 
 /// The switchboard of one process.

@@ -54,7 +54,7 @@ async fn workers_share_messages_in_order_without_doubles() {
         for n in 0..20 {
             let to = person(n);
             let of: Vec<_> =
-                share.iter().filter(|message| message.to == to).map(|m| m.content.words().unwrap()).collect();
+                share.iter().filter(|message| message.to == to).map(|m| m.content.as_text().unwrap()).collect();
             assert!(of.is_sorted(), "{of:?}");
         }
     }

@@ -5,7 +5,7 @@ use super::*;
 #[tokio::test]
 async fn health_reports_the_account_state() {
     let account = MESSAGES.replace("/Messages.json", ".json");
-    for (status, body, credentials, grade) in [
+    for (status, body, credentials, account_status) in [
         (200, json!({ "status": "active", "type": "Full" }), CheckStatus::Pass, Some(CheckStatus::Pass)),
         (200, json!({ "status": "active", "type": "Trial" }), CheckStatus::Pass, Some(CheckStatus::Warn)),
         (200, json!({ "status": "suspended", "type": "Full" }), CheckStatus::Pass, Some(CheckStatus::Fail)),
@@ -19,8 +19,8 @@ async fn health_reports_the_account_state() {
             .mount(&server)
             .await;
         let health = Twilio::sms_with(at(&server, config()), &context()).unwrap().health().await.unwrap();
-        assert_eq!(health.check("credentials").unwrap().grade, credentials);
-        assert_eq!(health.check("account").map(|check| check.grade), grade);
+        assert_eq!(health.check("credentials").unwrap().status, credentials);
+        assert_eq!(health.check("account").map(|check| check.status), account_status);
     }
     let server = MockServer::start().await;
     Mock::given(method("GET"))
@@ -33,10 +33,10 @@ async fn health_reports_the_account_state() {
         .await;
     let config = at(&server, config()).api_key("SKffffffffffffffffffffffffffffffff", "secret-of-the-key").unwrap();
     let health = Twilio::sms_with(config, &context()).unwrap().health().await.unwrap();
-    assert_eq!(health.check("account").unwrap().grade, CheckStatus::Unknown);
+    assert_eq!(health.check("account").unwrap().status, CheckStatus::Unknown);
     let nowhere = Twilio::sms_with(at(&MockServer::start().await, self::config()), &context()).unwrap();
     assert_eq!(
-        nowhere.health().await.unwrap().check("credentials").unwrap().grade,
+        nowhere.health().await.unwrap().check("credentials").unwrap().status,
         CheckStatus::Fail,
         "404: no such account"
     );
@@ -103,7 +103,7 @@ fn channel_from_configuration_shows_no_secret() {
     let json = json!({
         "gateway": "twilio", "medium": "whatsapp", "account_sid": ACCOUNT, "auth_token": "canary-token-1",
         "api_key": { "sid": "SKffffffffffffffffffffffffffffffff", "secret": "canary-secret-2" }, "from": "+44 7700 900456",
-        "public_url": PUBLIC, "status_callback": "https://sms.example.gov.uk/status", "old_auth_tokens": "canary-token-3",
+        "public_url": PUBLIC, "status_callback": "https://sms.example.gov.uk/status", "previous_auth_tokens": "canary-token-3",
         "shared_keys": ["canary-shared-4", { "secret": "canary-shared-5", "accounts": ["AC1"] }],
         "base_url": "https://api.dublin.ie1.twilio.com", "errors": { "21612": { "kind": "invalid_recipient" } },
     });

@@ -96,8 +96,8 @@ pub(super) fn graph_error<'a>(
     let number = error.code.parse::<u32>().ok();
     let known = table.iter().any(|(row, _)| *error.code == **row);
     let unknown_object = error.is_of_unknown_object().then_some(UNKNOWN_OBJECT);
-    let (class, words) = match unknown_object.or_else(|| by_more(&error.code, &error)) {
-        Some((class, words)) => (Some(class), Some(words)),
+    let (class, description) = match unknown_object.or_else(|| by_more(&error.code, &error)) {
+        Some((class, description)) => (Some(class), Some(description)),
         None => (
             match number {
                 Some(200..=299) => Some(ErrorClass::new(ErrorKind::Forbidden)),
@@ -110,8 +110,8 @@ pub(super) fn graph_error<'a>(
         ),
     };
     let mut vendor_error = VendorError::new(error.code.0);
-    (vendor_error.class, vendor_error.words) = (class, words);
-    vendor_error.trace = error.fbtrace_id.map(|trace| trace.0);
+    (vendor_error.class, vendor_error.description) = (class, description);
+    vendor_error.request_id = error.fbtrace_id.map(|trace| trace.0);
     vendor_error.help = Some(Cow::Borrowed(help));
     vendor_error
 }

@@ -161,7 +161,7 @@ impl Twilio {
         let accounts = [AccountId::new(account_sid.as_str())];
         let owned = |secret: SigningSecret| secret.or_owns(&accounts);
         let signature = config.public_url.as_ref().map(|url| {
-            let tokens = std::iter::once(config.auth_token.into()).chain(config.old_auth_tokens);
+            let tokens = std::iter::once(config.auth_token.into()).chain(config.previous_auth_tokens);
             Arc::new(Signature::new(url, tokens.map(owned), config.shared_keys.into_iter().map(owned)))
         });
         let base = config.base_url.map_or_else(|| "https://api.twilio.com".parse(), Ok)?;

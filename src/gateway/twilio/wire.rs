@@ -207,7 +207,7 @@ pub(super) fn vendor_error(answer: &Answer) -> VendorError<'_> {
     let body: ErrorBody<'_> = serde_json::from_slice(&answer.body).unwrap_or_default();
     let mut error = VendorError::default();
     let request_id = HeaderName::from_static("twilio-request-id");
-    error.trace = answer.headers.get(request_id).and_then(|id| id.to_str().ok()).map(Into::into);
+    error.request_id = answer.headers.get(request_id).and_then(|id| id.to_str().ok()).map(Into::into);
     if let Some(code) = body.code {
         if is_code(&code) && code.bytes().all(|b| b.is_ascii_digit()) {
             error.help = Some(format!("https://www.twilio.com/docs/errors/{}", &*code).into());

@@ -12,6 +12,7 @@ use crate::context::Context;
 use crate::model::clock::Clock;
 use crate::model::error::{Outcome, Result};
 use crate::model::id::AccountId;
+use crate::model::random::Random;
 use crate::model::secret::Secret;
 use crate::tokens::RefreshLock;
 
@@ -40,14 +41,14 @@ impl From<OAuth2> for Auth {
 /// Signs requests in the name of the account.
 #[derive(Debug)]
 pub(super) enum Signer {
-    OAuth1 { keys: OAuth1, clock: Arc<dyn Clock> },
+    OAuth1 { keys: OAuth1, clock: Arc<dyn Clock>, random: Arc<dyn Random> },
     OAuth2(Tokens),
 }
 
 impl Signer {
     pub(super) fn new(auth: Auth, account: &AccountId, endpoint: &Endpoint, context: &Context) -> Self {
         match auth {
-            Auth::OAuth1(keys) => Self::OAuth1 { keys, clock: context.clock.clone() },
+            Auth::OAuth1(keys) => Self::OAuth1 { keys, clock: context.clock.clone(), random: context.random.clone() },
             Auth::OAuth2(client) => {
                 let renewer = Renewer {
                     name: format!("{GATEWAY}/{account}"),
@@ -80,8 +81,8 @@ impl Signer {
     pub(super) fn header(&self, token: Option<&Secret>, method: &Method, uri: &Uri) -> Result<Option<HeaderValue>> {
         match (self, token) {
             (_, Some(token)) => adapter::bearer(token).map(Some),
-            (Self::OAuth1 { keys, clock }, None) => {
-                let nonce = nonce(&**clock)?;
+            (Self::OAuth1 { keys, clock, random }, None) => {
+                let nonce = nonce(&**random)?;
                 let timestamp = clock.now().as_secs().to_string();
                 adapter::sensitive(&authorization(keys, method, uri, &nonce, &timestamp)).map(Some)
             }

@@ -111,7 +111,7 @@ pub(super) fn vendor_error(answer: &Answer) -> VendorError<'_> {
         }
     }
     error.code = code.map(Cow::Owned);
-    error.trace = answer.headers.get("x-transaction-id").and_then(|id| id.to_str().ok()).map(Cow::Borrowed);
+    error.request_id = answer.headers.get("x-transaction-id").and_then(|id| id.to_str().ok()).map(Cow::Borrowed);
     error.help = Some(Cow::Borrowed("https://docs.x.com/x-api/fundamentals/response-codes-and-errors"));
     error
 }

@@ -41,7 +41,7 @@ impl<'r> Reader<'r, '_> {
             let envelope = self.envelope(owner, piece, event.at());
             self.events.unrecognised(envelope, "typing", from);
         }
-        for (piece, name) in &lists.odd {
+        for (piece, name) in &lists.malformed {
             self.unrecognised(owner, piece, name);
         }
         !lists.is_empty()
@@ -113,18 +113,18 @@ pub(super) struct Lists<'a> {
     pub(super) typing: List<Piece<'a>>,
     pub(super) users: HashMap<Cow<'a, str>, User<'a>>,
     /// Values in the place of a list.
-    pub(super) odd: Vec<(Piece<'a>, &'static str)>,
+    pub(super) malformed: Vec<(Piece<'a>, &'static str)>,
 }
 
 impl<'a> Lists<'a> {
     pub(super) fn new(members: &Members<'a>) -> Self {
-        let mut odd = Vec::new();
+        let mut malformed = Vec::new();
         let mut list = |name: &'static str| {
             let mut joined = List::default();
             for piece in members.all(name) {
                 match json::read::<List<Piece<'a>>>(piece.get()) {
                     Some(list) => joined.items.extend(list.items),
-                    None => odd.extend((piece.get() != "null").then_some((piece, name))),
+                    None => malformed.extend((piece.get() != "null").then_some((piece, name))),
                 }
             }
             joined
@@ -132,15 +132,15 @@ impl<'a> Lists<'a> {
         let (messages, reads, typing) = (list(MESSAGES), list(READS), list(TYPING));
         let users = members.all("users").filter_map(|users| json::read::<Members<'a>>(users.get()));
         let users = users.flat_map(|users| users.0).filter_map(|(id, user)| Some((id, json::read(user.get())?)));
-        Self { messages, reads, typing, users: users.collect(), odd }
+        Self { messages, reads, typing, users: users.collect(), malformed }
     }
 
     pub(super) fn count(&self) -> usize {
-        self.messages.len() + self.reads.len() + self.typing.len() + self.odd.len()
+        self.messages.len() + self.reads.len() + self.typing.len() + self.malformed.len()
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.messages.is_empty() && self.reads.is_empty() && self.typing.is_empty() && self.odd.is_empty()
+        self.messages.is_empty() && self.reads.is_empty() && self.typing.is_empty() && self.malformed.is_empty()
     }
 }
 

@@ -55,6 +55,7 @@ use crate::model::clock::Clock;
 use crate::model::error::{Error, ErrorClass, Result};
 use crate::model::id::AccountId;
 use crate::model::info::Info;
+use crate::model::random::Random;
 use crate::model::secret::Secret;
 use crate::settings::Settings;
 use crate::transport::BaseUrl;
@@ -271,6 +272,7 @@ pub struct X {
     verifier: Option<Verifier>,
     unescape: Unescape,
     clock: Arc<dyn Clock>,
+    random: Arc<dyn Random>,
     media: Arc<dyn MediaStore>,
     rates: Arc<Mutex<BTreeMap<&'static str, RateLimits>>>,
     /// X has refused the longer list of fields, so the shorter one is requested.
@@ -331,6 +333,7 @@ impl X {
             scheme: Signature::new(secrets),
             unescape: config.unescape,
             clock: context.clock.clone(),
+            random: context.random.clone(),
             media: context.media.clone(),
             rates,
             short_list: AtomicBool::new(false),

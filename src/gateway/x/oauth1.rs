@@ -8,8 +8,8 @@ use sha1::Sha1;
 use zeroize::Zeroizing;
 
 use super::secret;
-use crate::model::clock::Clock;
 use crate::model::error::Result;
+use crate::model::random::Random;
 use crate::model::secret::Secret;
 
 /// The four keys of OAuth 1.0a.
@@ -107,9 +107,9 @@ pub(super) fn authorization(keys: &OAuth1, method: &Method, uri: &Uri, nonce: &s
 }
 
 /// Returns 32 unpredictable hexadecimal digits.
-pub(super) fn nonce(clock: &dyn Clock) -> Result<String> {
+pub(super) fn nonce(random: &dyn Random) -> Result<String> {
     let mut bytes = [0; 16];
-    clock.random(&mut bytes)?;
+    random.fill(&mut bytes)?;
     Ok(base16ct::lower::encode_string(&bytes))
 }
 
@@ -122,7 +122,7 @@ mod tests {
     use serde_json::Value;
 
     use super::*;
-    use crate::model::clock::{Timestamp, VirtualClock};
+    use crate::model::random::SystemRandom;
 
     fn vectors() -> Value {
         let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/x/vectors.json");
@@ -226,8 +226,7 @@ mod tests {
 
     #[test]
     fn nonces_are_unique() {
-        let clock = VirtualClock::starting_at(Timestamp::default());
-        let nonces: std::collections::BTreeSet<_> = (0..1000).map(|_| nonce(&clock).unwrap()).collect();
+        let nonces: std::collections::BTreeSet<_> = (0..1000).map(|_| nonce(&SystemRandom).unwrap()).collect();
         assert_eq!(nonces.len(), 1000);
         assert!(nonces.iter().all(|nonce| nonce.len() == 32 && nonce.bytes().all(|b| b.is_ascii_alphanumeric())));
     }

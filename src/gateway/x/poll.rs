@@ -193,7 +193,7 @@ impl<'a> Listing<'a> {
         let next = token.map(|token| json::read::<Text<'_>>(token.get()).and_then(|token| token.to_text()));
         match next {
             Some(None) => Err(unreadable()),
-            _ if page.data.odd && page.data.is_empty() => Err(unreadable()),
+            _ if page.data.malformed && page.data.is_empty() => Err(unreadable()),
             next => Ok(Self { data: page.data, includes: page.includes, next: next.flatten() }),
         }
     }

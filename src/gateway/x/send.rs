@@ -58,7 +58,7 @@ impl X {
         let created = json.read::<SendResponse<'_>>().and_then(|said| said.data).unwrap_or_default();
         let accepted = answer.accepted(created.dm_event_id.id());
         let mut accepted = accepted.map_err(|unreadable| self.refusal(answer).unwrap_or(unreadable))?;
-        accepted.allowance = RateLimits::tightest(&answer.headers, self.clock.now());
+        accepted.quota = RateLimits::tightest(&answer.headers, self.clock.now());
         let conversation = created.dm_conversation_id.some();
         let conversation = conversation.filter(|id| rules::conversation_id(id));
         accepted.recipient = conversation.and_then(|id| match rules::other_party(id, self.info.account.as_str()) {

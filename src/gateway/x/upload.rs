@@ -48,7 +48,7 @@ impl X {
         // It becomes a part of further paths.
         let id = numeric("media", &upload.id).map_err(|_| answer.unreadable())?.to_owned();
 
-        let boundary = nonce(&*self.clock)?;
+        let boundary = nonce(&*self.random)?;
         let (mut sent, mut index, mut segment) = (0, 0, Segment::new(&boundary, 0));
         while let Some(piece) = bytes.chunk().await {
             let mut piece = piece.map_err(|error| error.with_gateway(GATEWAY))?;

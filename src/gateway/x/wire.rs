@@ -211,7 +211,7 @@ pub(super) fn place(piece: &Piece<'_>) -> Option<InboundContent> {
     let point = shared_coordinate.coordinates.coordinates;
     match point.as_ref() {
         // As in GeoJSON, the degrees east come first.
-        [longitude, latitude, ..] if !point.odd => {
+        [longitude, latitude, ..] if !point.malformed => {
             let mut location = Location::new(*latitude, *longitude);
             location.name = name;
             Some(InboundContent::Location(location))

@@ -17,6 +17,7 @@ use crate::model::info::Info;
 use crate::model::lookup::{LookupOutcome, LookupQuery};
 use crate::model::message::{Accepted, Media, MediaRef, Message};
 use crate::model::poll::{Cursor, Page};
+use crate::model::random::{Random, SystemRandom};
 use crate::telemetry;
 use crate::webhook::{self, Received};
 
@@ -63,6 +64,7 @@ pub struct Failover {
     /// The members differ in rules that `info` cannot combine: each checks a message by itself.
     heterogeneous: bool,
     clock: Arc<dyn Clock>,
+    random: Arc<dyn Random>,
 }
 
 impl Failover {
@@ -76,8 +78,15 @@ impl Failover {
         let selector = Selector::new(members.len(), Order::Preferred)?;
         let info = combined_info(&members)?;
         let heterogeneous = members.iter().any(|member| needs_own_check(member.info(), &info));
-        let (selector, clock) = (Mutex::new(selector), Arc::new(SystemClock::new()));
-        Ok(Self { info, members, selector, weighted: false, heterogeneous, clock })
+        Ok(Self {
+            info,
+            members,
+            selector: Mutex::new(selector),
+            weighted: false,
+            heterogeneous,
+            clock: Arc::new(SystemClock::new()),
+            random: Arc::new(SystemRandom),
+        })
     }
 
     /// Sets the order.
@@ -106,12 +115,19 @@ impl Failover {
         self
     }
 
+    /// Sets the source of random bytes, for weights.
+    #[must_use]
+    pub fn random(mut self, random: impl Random) -> Self {
+        self.random = Arc::new(random);
+        self
+    }
+
     fn selector(&self) -> MutexGuard<'_, Selector> {
         self.selector.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn pick(&self, attempted: &mut Attempted, now: Duration) -> Option<(usize, &Arc<dyn Channel>)> {
-        let random = if self.weighted { self.clock.chance() } else { 0 };
+        let random = if self.weighted { self.random.next_u64() } else { 0 };
         let n = self.selector().pick(attempted, now, random)?;
         Some((n, self.members.get(n)?))
     }

@@ -253,7 +253,7 @@ mod tests {
         assert!(!Selector::can_fail_over(&unknown, &message()));
         assert!(!Selector::can_fail_over(&unknown, &message().on_unknown(OnUnknown::Park)));
         assert!(Selector::can_fail_over(&unknown, &message().on_unknown(OnUnknown::Resend)));
-        let pair = Error::new(ErrorKind::RateLimited, "no").with_retry(true, None).with_pair(true);
+        let pair = Error::new(ErrorKind::RateLimited, "no").with_retry(true, None).with_per_recipient(true);
         assert!(!Selector::can_fail_over(&pair, &message()));
         let partial = Error::new(ErrorKind::Account, "no").with_accepted_parts(vec![MessageId::new("SM1")]);
         assert!(!Selector::can_fail_over(&partial, &message().on_unknown(OnUnknown::Resend)));
@@ -292,7 +292,7 @@ mod tests {
         assert_eq!(order(&mut selector, Duration::from_secs(3600), 0), [0, 1]);
         // A limit of one recipient opens no breaker.
         let mut selector = Selector::new(2, Order::Preferred).unwrap();
-        let pair = Error::new(ErrorKind::RateLimited, "no").with_outcome(Outcome::Rejected).with_pair(true);
+        let pair = Error::new(ErrorKind::RateLimited, "no").with_outcome(Outcome::Rejected).with_per_recipient(true);
         _ = selector.report(0, &Err(pair), NOW);
         _ = selector.report(0, &failed(ErrorKind::OptedOut, Outcome::Rejected), NOW);
         assert_eq!(order(&mut selector, NOW, 0), [0, 1]);

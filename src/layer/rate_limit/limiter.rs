@@ -81,7 +81,7 @@ impl Limiter {
                 if let Some(pair) = self.key(to).and_then(|key| self.pairs.get_mut(&key)) {
                     pair.limits.refusals = 0;
                 }
-                if let Some(quota) = accepted.allowance {
+                if let Some(quota) = accepted.quota {
                     // Gateways report the reset in whole seconds.
                     let second = Duration::from_secs(1);
                     let time = quota.reset.map_or(WINDOW_DEFAULT, |reset| reset.since(wall_clock) + second);
@@ -502,12 +502,12 @@ mod tests {
 
     fn busy(after: Option<u64>, pair: bool) -> Result<Accepted> {
         let error = Error::new(ErrorKind::RateLimited, "busy").with_outcome(Outcome::Rejected);
-        Err(error.with_retry(true, after.map(Duration::from_secs)).with_pair(pair))
+        Err(error.with_retry(true, after.map(Duration::from_secs)).with_per_recipient(pair))
     }
 
     fn accepted(quota: Option<Quota>) -> Result<Accepted> {
         let mut accepted = Accepted::new("mock", "1", bytes::Bytes::new());
-        accepted.allowance = quota;
+        accepted.quota = quota;
         Ok(accepted)
     }
 
@@ -540,8 +540,9 @@ mod tests {
         assert_eq!(limiter.try_acquire(&recipient(3), secs(2.0)), Err(secs(60.0)));
         // Errors other than rate limits pause nothing.
         let mut limiter = Limiter::new(None, None);
-        let quota =
-            Error::new(ErrorKind::QuotaExceeded, "of this recipient").with_outcome(Outcome::Rejected).with_pair(true);
+        let quota = Error::new(ErrorKind::QuotaExceeded, "of this recipient")
+            .with_outcome(Outcome::Rejected)
+            .with_per_recipient(true);
         let own_limit =
             Error::new(ErrorKind::RateLimited, "too many messages are waiting").with_retry(true, Some(secs(9.0)));
         for error in [Error::new(ErrorKind::Unavailable, "down"), quota, own_limit] {
@@ -571,7 +572,7 @@ mod tests {
     fn reported_quota_limits_sends_until_its_reset() {
         let mut limiter = Limiter::new(None, None);
         let ann = recipient(1);
-        let left = |n, until| accepted(Some(Quota::new(n).of(15).until(TODAY.plus(secs(until)))));
+        let left = |n, until| accepted(Some(Quota::new(n).limit(15).until(TODAY.plus(secs(until)))));
         limiter.report(&ann, &left(3, 900.0), secs(0.0), TODAY);
         // A response that arrives out of order.
         limiter.report(&ann, &left(5, 900.0), secs(0.0), TODAY);

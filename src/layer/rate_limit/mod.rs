@@ -162,7 +162,7 @@ impl Permit<'_> {
         self.in_flight = false;
         // Only pauses and quotas need the times.
         let (now, wall_clock) = match result {
-            Ok(accepted) if accepted.allowance.is_none() => (Duration::ZERO, Timestamp::default()),
+            Ok(accepted) if accepted.quota.is_none() => (Duration::ZERO, Timestamp::default()),
             _ => (self.limit.clock.monotonic(), self.limit.clock.now()),
         };
         self.limit.limiter().report(self.to, result, now, wall_clock);
@@ -190,7 +190,7 @@ fn wait_too_long(per_recipient: bool, expires: bool, wait: Duration) -> Error {
         (false, true) => "rate limit of this recipient: too soon for the next message",
         (false, false) => "rate limit: too many messages are waiting",
     };
-    Error::new(ErrorKind::RateLimited, text).with_retry(true, Some(wait)).with_pair(per_recipient)
+    Error::new(ErrorKind::RateLimited, text).with_retry(true, Some(wait)).with_per_recipient(per_recipient)
 }
 
 impl Default for RateLimit {

@@ -16,6 +16,7 @@ use crate::model::info::Info;
 use crate::model::lookup::{LookupOutcome, LookupQuery};
 use crate::model::message::{Accepted, MediaRef, Message};
 use crate::model::poll::{Cursor, Page};
+use crate::model::random::{Random, SystemRandom};
 use crate::telemetry;
 
 mod budget;
@@ -50,6 +51,7 @@ pub struct Retry {
     schedule: Schedule,
     budget: Arc<Mutex<Budget>>,
     clock: Arc<dyn Clock>,
+    random: Arc<dyn Random>,
 }
 
 impl Retry {
@@ -59,6 +61,7 @@ impl Retry {
             schedule: Schedule::new(),
             budget: Arc::new(Mutex::new(Budget::new())),
             clock: Arc::new(SystemClock::new()),
+            random: Arc::new(SystemRandom),
         }
     }
 
@@ -80,6 +83,13 @@ impl Retry {
     #[must_use]
     pub fn clock(mut self, clock: impl Clock) -> Self {
         self.clock = Arc::new(clock);
+        self
+    }
+
+    /// Sets the source of random bytes, for jitter.
+    #[must_use]
+    pub fn random(mut self, random: impl Random) -> Self {
+        self.random = Arc::new(random);
         self
     }
 }
@@ -132,7 +142,7 @@ impl Retrying {
         if attempts == 1 {
             self.budget().record_first_attempt(now);
         }
-        let wait = retry.schedule.next(error, message, attempted, clock.now(), clock.chance())?;
+        let wait = retry.schedule.next(error, message, attempted, clock.now(), retry.random.next_u64())?;
         if !self.budget().try_retry(now) {
             return Err(StopReason::Budget);
         }

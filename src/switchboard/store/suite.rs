@@ -906,7 +906,7 @@ async fn fallback_is_sent_once_at_its_deadline(store: &dyn Engine, other: &dyn E
     let status = other.status(second).await.unwrap().unwrap();
     assert_eq!((status.state, status.instead_of, &*status.line), (State::Queued, Some(first), "desk"));
     let claimed = claim(store, at(60_000)).await;
-    assert_eq!(claimed[0].message.as_ref().and_then(|message| message.content.words()), Some("Instead"));
+    assert_eq!(claimed[0].message.as_ref().and_then(|message| message.content.as_text()), Some("Instead"));
     assert_eq!((claimed.len(), fall_back(store, at(1_000_000)).await), (1, 0));
 
     // One that is delivered in time, and one that has not gone yet.
@@ -1064,7 +1064,7 @@ async fn message_is_cancelled_only_for_an_allowed_fallback(store: &dyn Engine, o
     };
     let due_fallbacks = store.due_fallbacks(at(60_000)).await.unwrap();
     let (id, line, message) = due_fallbacks[0].policy_query().unwrap();
-    assert_eq!((id, line, message.content.words()), (first.0, "desk", Some("Instead")));
+    assert_eq!((id, line, message.content.as_text()), (first.0, "desk", Some("Instead")));
     // Nobody was asked; and then it waits until the policy has it.
     let nothing = |results: FallbackResults| results.to_send.is_empty() && results.cancelled.is_empty();
     assert!(nothing(store.fall_back(at(60_000), Answers::new()).await.unwrap()));

@@ -112,7 +112,7 @@ impl Switchboard {
         // A fault of the account never makes a fetch final.
         let (passes, after) = (error.is_retryable() || error.is_account_fault(), error.retry_after());
         let error = error.with_retry(passes, after);
-        match Schedule::FILE.next(&error, None, tried, now, self.0.clock.chance()) {
+        match Schedule::FILE.next(&error, None, tried, now, self.0.random.next_u64()) {
             Ok(wait) => Fetched::Again(now.plus(wait)),
             Err(_) => {
                 telemetry::file_failed(claimed.line.as_deref().unwrap_or_default(), &error);

@@ -311,7 +311,7 @@ impl Switchboard {
             Decision::Refuse(reason) => {
                 let is_unknown = claimed.attempts.iter().any(|attempt| attempt.is_unknown);
                 let state = if is_unknown { State::Parked } else { State::Refused };
-                ruled(if reason.is_of_medium() { "refuse_medium" } else { "refuse" }, state, None, reason)
+                ruled(if reason.is_for_medium() { "refuse_medium" } else { "refuse" }, state, None, reason)
             }
         }
     }
@@ -369,7 +369,7 @@ impl Switchboard {
             }
         }
         let of = inner.choices.get(&choice);
-        let picked = of.and_then(|of| lock(of).pick(&mut attempted, mono, inner.clock.chance()));
+        let picked = of.and_then(|of| lock(of).pick(&mut attempted, mono, inner.random.next_u64()));
         let picked = picked.and_then(|n| Some((n, Arc::clone(suppliers.get(n)?))));
         let Some((n, channel)) = picked else {
             let (wait, why) = match probe_in {
@@ -394,7 +394,7 @@ impl Switchboard {
         let clock = &self.0.clock;
         let health = contained("the adapter", &**clock, HEALTH_MAX, supplier.channel.health()).await;
         let fails = match health {
-            Ok(health) => health.check("credentials").is_some_and(|check| check.grade == CheckStatus::Fail),
+            Ok(health) => health.check("credentials").is_some_and(|check| check.status == CheckStatus::Fail),
             Err(error) => error.kind() == ErrorKind::Unauthenticated,
         };
         match fails {
@@ -446,7 +446,7 @@ impl Switchboard {
             another: supplier.next_suppliers.has_another(),
             later: supplier.next_suppliers.has_later(),
             now,
-            random: inner.clock.chance(),
+            random: inner.random.next_u64(),
         };
         let end = after.decide(sent);
         let end = match &verdict {

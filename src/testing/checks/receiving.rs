@@ -8,10 +8,10 @@ use http::StatusCode;
 
 use crate::channel::Channel;
 use crate::model::address::{Address, Medium};
-use crate::model::clock::{Clock, VirtualClock};
 use crate::model::error::{Error, ErrorKind};
 use crate::model::event::{DeliveryOf, Event};
 use crate::model::id::MessageId;
+use crate::model::random::{Random, SeededRandom};
 use crate::testing::run::{CheckError, CheckResult, OWN, Run, applies, caught, compare_events, ensure, id};
 use crate::testing::subject::{EventKind, ExpectedEvent, Reception, Webhook};
 use crate::webhook::{BODY_MAX, Received};
@@ -162,11 +162,11 @@ pub(super) async fn a_repeated_event_has_the_same_id(run: &Run<'_>) -> CheckResu
 pub(super) async fn an_event_survives_a_store(run: &Run<'_>) -> CheckResult {
     let webhooks = bringing(run)?;
     let channel = run.receiving(&[OWN])?;
-    let mut chance = Chance::new(run);
+    let mut mutator = Mutator::new(run);
     for nth in 0..webhooks.len() + 2_000 {
         let webhook = match webhooks.get(nth) {
             Some(webhook) => Some(webhook.clone()),
-            None => chance.spoil_one_of(&webhooks),
+            None => mutator.spoil_one_of(&webhooks),
         };
         let Some(webhook) = webhook else { continue };
         let Some(Ok(received)) = caught(channel.receive(&run.arrives(&webhook, OWN))).await else { continue };
@@ -322,9 +322,9 @@ const BODIES: usize = 10_000;
 pub(super) async fn no_bytes_make_it_panic(run: &Run<'_>) -> CheckResult {
     let webhooks = bringing(run)?;
     let channel = run.receiving(&[OWN])?;
-    let (mut chance, mut read) = (Chance::new(run), 0);
+    let (mut mutator, mut read) = (Mutator::new(run), 0);
     for _ in 0..BODIES {
-        let Some(webhook) = chance.spoil_one_of(&webhooks) else { continue };
+        let Some(webhook) = mutator.spoil_one_of(&webhooks) else { continue };
         let request = run.arrives(&webhook, OWN);
         // Not recorded: 10,000 are too many to keep.
         let what = || match webhook.request.body().as_ref() {
@@ -344,18 +344,18 @@ pub(super) async fn no_bytes_make_it_panic(run: &Run<'_>) -> CheckResult {
     Ok(())
 }
 
-/// Seeded randomness.
-struct Chance(VirtualClock);
+/// Mutates webhooks, repeatably from the run's seed.
+struct Mutator(SeededRandom);
 
-impl Chance {
+impl Mutator {
     fn new(run: &Run<'_>) -> Self {
-        Self(VirtualClock::starting_at(run.subject.now()).seeded(run.seed))
+        Self(SeededRandom::new(run.seed))
     }
 
     fn below(&mut self, end: usize) -> usize {
         let mut bytes = [0; 4];
-        // The randomness of a virtual clock never fails.
-        _ = self.0.random(&mut bytes);
+        // A seeded source never fails.
+        _ = self.0.fill(&mut bytes);
         usize::try_from(u32::from_le_bytes(bytes)).unwrap_or_default() % end.max(1)
     }
 
@@ -380,7 +380,7 @@ impl Chance {
         match self.below(8) {
             0 => {
                 let mut random = vec![0; self.below(300)];
-                _ = self.0.random(&mut random);
+                _ = self.0.fill(&mut random);
                 return random;
             }
             1 => bytes.truncate(self.below(good.len() + 1)),

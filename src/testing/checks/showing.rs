@@ -204,7 +204,7 @@ fn sought(exchange: &Exchange, needles: &mut Needles) {
             Content::Template(template) => {
                 template.parameters.iter().for_each(|parameter| needles.add("a text", &parameter.value));
             }
-            content => content.words().iter().for_each(|words| needles.add("a text", words)),
+            content => content.as_text().iter().for_each(|words| needles.add("a text", words)),
         }
     };
     match &exchange.call {

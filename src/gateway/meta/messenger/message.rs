@@ -49,7 +49,7 @@ impl Message<'_> {
         let mut attached = Attached { media: Vec::new(), others: Vec::new() };
         let (mut unread, mut previews) = (HashSet::new(), 0);
         let text = self.text.some();
-        for (n, piece) in self.attachments.items.iter().chain(&self.attachments.odd).enumerate() {
+        for (n, piece) in self.attachments.items.iter().chain(&self.attachments.malformed).enumerate() {
             let attachment: Attachment<'_> = json::read(piece.get()).unwrap_or_default();
             if let Some(file) = attachment.file(mid, n) {
                 attached.media.push(file);

@@ -68,7 +68,7 @@ impl Part<'_> {
 #[derive(Default)]
 pub(super) struct Pieces<'a> {
     pub(super) items: Vec<Piece<'a>>,
-    pub(super) odd: Vec<Piece<'a>>,
+    pub(super) malformed: Vec<Piece<'a>>,
 }
 
 impl<'a> Member<'a> for Pieces<'a> {
@@ -81,9 +81,9 @@ impl<'a> Member<'a> for Pieces<'a> {
                 self.items.extend(json::read::<List<Piece<'a>>>(piece.get()).unwrap_or_default().iter());
             }
             Some(b'n') | None => {}
-            Some(_) => self.odd.push(piece),
+            Some(_) => self.malformed.push(piece),
         }
-        Ok(self.odd.is_empty())
+        Ok(self.malformed.is_empty())
     }
 }
 
@@ -106,7 +106,7 @@ impl<'a> Entry<'a> {
         let lists = [("messaging", &self.messaging), ("standby", &self.standby), ("changes", &self.changes)];
         for (list, pieces) in lists {
             parts.extend(pieces.items.iter().map(|piece| Part { list, piece: *piece, is_odd: false }));
-            parts.extend(pieces.odd.iter().map(|piece| Part { list, piece: *piece, is_odd: true }));
+            parts.extend(pieces.malformed.iter().map(|piece| Part { list, piece: *piece, is_odd: true }));
         }
         parts.sort_by_key(|part| part.piece.get().as_ptr().addr());
         parts

@@ -137,7 +137,7 @@ pub(super) fn account<'e>(entry: &'e Entry<'_>, change: &Change<'_>, value: &'e 
         return Some(number);
     }
     let field = change.field.some().unwrap_or("messages");
-    let unreadable = (value.metadata.odd || !value.metadata.is_empty()) && !is_account_field(field);
+    let unreadable = (value.metadata.malformed || !value.metadata.is_empty()) && !is_account_field(field);
     entry_account(entry).filter(|_| !unreadable && !value.is_of_a_number() && !names_a_number(value.piece))
 }
 
@@ -175,16 +175,16 @@ impl Hook<'_> {
 
     /// Returns `true` if it is what Meta posts as a rule, of which no entry, change or value is kept as it stands.
     pub(super) fn is_plain(&self) -> bool {
-        !self.entry.odd && !self.entry.is_empty() && self.entry.iter().all(|entry| entry.is_plain())
+        !self.entry.malformed && !self.entry.is_empty() && self.entry.iter().all(|entry| entry.is_plain())
     }
 }
 
 impl Entry<'_> {
     fn is_plain(&self) -> bool {
-        let filled = !self.changes.odd && !self.changes.is_empty();
+        let filled = !self.changes.malformed && !self.changes.is_empty();
         filled
             && self.changes.iter().all(|change| {
-                let filled = !change.value.odd && !change.value.is_empty();
+                let filled = !change.value.malformed && !change.value.is_empty();
                 filled && change.field.some() == Some("messages") && change.value.iter().all(|value| value.is_plain())
             })
     }
@@ -219,20 +219,20 @@ impl<'a> Value<'a> {
 
     /// Returns `true` if it has a member that only a phone number has: a message, a status, or a person beside them.
     pub(super) fn is_of_a_number(&self) -> bool {
-        let is_there = |list: &List<Piece<'_>>| list.odd || !list.is_empty();
+        let is_there = |list: &List<Piece<'_>>| list.malformed || !list.is_empty();
         let [messages, echoes, statuses, _errors, preferences, calls, groups] = self.lists();
         [messages, echoes, statuses, preferences, calls, groups].into_iter().any(is_there)
-            || self.contacts.odd
+            || self.contacts.malformed
             || !self.contacts.is_empty()
-            || self.history.odd
+            || self.history.malformed
             || !self.history.is_empty()
     }
 
     /// Returns `true` if something in it is not as Meta writes it, and is no message, status or error by itself.
     pub(super) fn is_odd(&self) -> bool {
-        let unread = |list: &&List<Piece<'_>>| list.odd && list.is_empty();
-        self.contacts.odd
-            || self.history.odd
+        let unread = |list: &&List<Piece<'_>>| list.malformed && list.is_empty();
+        self.contacts.malformed
+            || self.history.malformed
             || self.history.iter().any(History::is_odd)
             || self.lists().iter().any(unread)
     }
@@ -244,6 +244,7 @@ impl History<'_> {
     }
 
     fn is_odd(&self) -> bool {
-        self.threads.odd || self.threads.iter().any(|thread| thread.messages.odd && thread.messages.is_empty())
+        self.threads.malformed
+            || self.threads.iter().any(|thread| thread.messages.malformed && thread.messages.is_empty())
     }
 }

@@ -28,7 +28,7 @@ impl Meta {
         let bytes = bytes.capped(rule.map_or(0, |rule| rule.max))?;
         let mime = bytes.mime().unwrap_or("application/octet-stream").to_owned();
         let filename = upload_name(media, &mime);
-        let form = Multipart::new(&*self.context.clock)?.text("messaging_product", "whatsapp").text("type", &mime);
+        let form = Multipart::new(&*self.context.random)?.text("messaging_product", "whatsapp").text("type", &mime);
         let (content_type, body) = form.file("file", &filename, &mime, bytes.into_body());
         let mut headers = self.headers("");
         headers.insert(CONTENT_TYPE, content_type);

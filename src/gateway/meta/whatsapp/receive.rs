@@ -58,7 +58,7 @@ impl Reader<'_, '_> {
         for entry in hook.entry.iter() {
             if entry.changes.is_empty() {
                 // Of another product of the same app, such as Messenger, or of a form that is not known.
-                self.unread(entry, entry.piece, "entry", entry.changes.odd);
+                self.unread(entry, entry.piece, "entry", entry.changes.malformed);
             }
             for change in entry.changes.iter() {
                 self.change(entry, change, whatsapp);
@@ -70,7 +70,7 @@ impl Reader<'_, '_> {
         if change.value.is_empty() {
             let field = change.field.some().unwrap_or("changes");
             // A value that cannot be read may be of any number of the account.
-            self.unread(entry, change.piece, field, change.value.odd && !is_account_field(field));
+            self.unread(entry, change.piece, field, change.value.malformed && !is_account_field(field));
         }
         for value in change.value.iter() {
             let Some(owner) = self.events.owner(account(entry, change, value), value.count()) else { continue };
