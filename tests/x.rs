@@ -2228,7 +2228,7 @@ fn a_channel_is_built_from_a_file_with_either_kind_of_credentials() {
 }
 
 #[tokio::test]
-async fn nothing_secret_or_personal_is_shown() {
+async fn output_has_no_secret_or_personal_data() {
     let server = MockServer::start().await;
     given(&server, "POST", SEND, answer(403, "err_402_credits_a.json")).await;
     given(&server, "POST", "/2/oauth2/token", answer(400, "oauth2_refresh_spent.response.400.json")).await;

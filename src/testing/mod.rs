@@ -29,11 +29,13 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 mod checks;
+mod describe;
 mod fake_gateway;
 mod leaks;
 mod report;
 mod request;
 mod run;
+mod snapshot;
 mod step;
 mod subject;
 

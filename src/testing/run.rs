@@ -1,6 +1,6 @@
 //! The run of one check: its channels, fake gateways and results.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
 use std::fmt::Debug;
 use std::future::{Future, poll_fn};
@@ -96,7 +96,7 @@ impl Pace {
 pub(super) struct Run<'s> {
     pub(super) subject: &'s dyn Subject,
     pub(super) info: Info,
-    pub(super) seed: u64,
+    pub(super) seed: Cell<u64>,
     notes: Arc<CallLog>,
     capture: Capture,
     /// All Debug and Display output, deduplicated.
@@ -117,11 +117,11 @@ impl<'s> Run<'s> {
         let setup = setup("http://127.0.0.1:9", subject.now(), seed, Arc::default(), Pace::Patient);
         let channel = subject.connect(&setup).map_err(|error| format!("connect failed: {error}"))?;
         let info = channel.info().clone();
-        Ok(Self { subject, info, seed, notes: Arc::default(), capture, shown: RefCell::default() })
+        Ok(Self { subject, info, seed: Cell::new(seed), notes: Arc::default(), capture, shown: RefCell::default() })
     }
 
     pub(super) fn setup(&self, base_url: &str, pace: Pace) -> Setup {
-        setup(base_url, self.subject.now(), self.seed, self.notes.clone(), pace)
+        setup(base_url, self.subject.now(), self.seed.get(), self.notes.clone(), pace)
     }
 
     /// Connects the channel to this base URL.
@@ -207,7 +207,7 @@ impl<'s> Run<'s> {
 
     /// Plays a recorded exchange and compares the result with the recorded one.
     pub(super) async fn play(&self, nth: usize, exchange: &Exchange) -> CheckResult {
-        let what = format!("exchange {} ({})", nth + 1, exchange.call.name());
+        let what = format!("exchange {} ({}, {})", nth + 1, exchange.call.name(), exchange.place);
         let Replayed { result, gateway, .. } = self.replay(exchange, |_, step| step).await?;
         let problems = gateway.problems();
         let failed = match (&result, &exchange.result) {

@@ -1,6 +1,8 @@
 //! Description of an adapter for the conformance suite.
 
 use std::fmt;
+use std::panic::Location;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -62,6 +64,19 @@ pub trait Subject: Send + Sync {
         Timestamp::from_secs(1_795_000_000)
     }
 
+    /// Returns the file of the snapshot. By default `tests/snapshots/GATEWAY_MEDIUM.json` in the package that is tested.
+    ///
+    /// It holds the whole result of each recording. `UPDATE_SNAPSHOTS=1` writes it; review it before you commit it.
+    fn snapshot(&self) -> Option<PathBuf> {
+        None
+    }
+
+    /// Returns the names of request headers whose values differ in each run: a signature of the URL covers the port of the
+    /// fake gateway. Defaults to none. The snapshot masks them.
+    fn varying_headers(&self) -> &[&'static str] {
+        &[]
+    }
+
     /// Returns `true` for a channel in memory, to which checks of requests do not apply. Defaults to `false`.
     fn in_memory(&self) -> bool {
         false
@@ -105,6 +120,7 @@ pub struct Exchange {
     pub(super) stored: Vec<(String, Bytes)>,
     pub(super) steps: Vec<Step>,
     pub(super) result: Expectation,
+    pub(super) place: &'static Location<'static>,
 }
 
 #[derive(Clone, Debug)]
@@ -172,41 +188,50 @@ impl Expectation {
 }
 
 impl Exchange {
+    #[track_caller]
     fn new(call: Call) -> Self {
-        Self { call, stored: Vec::new(), steps: Vec::new(), result: Expectation::Done }
+        let place = Location::caller();
+        Self { call, stored: Vec::new(), steps: Vec::new(), result: Expectation::Done, place }
     }
 
     /// Sends a message.
+    #[track_caller]
     pub fn send(message: Message) -> Self {
         Self::new(Call::Send(message))
     }
 
     /// Uploads a file of this media type.
+    #[track_caller]
     pub fn upload(media: Media, mime: impl Into<String>, bytes: impl Into<Bytes>) -> Self {
         Self::new(Call::Upload(media, mime.into(), bytes.into()))
     }
 
     /// Fetches a file. `{base}` in its `url`, and in the responses of its steps, is replaced with the base URL.
+    #[track_caller]
     pub fn fetch(media: MediaRef) -> Self {
         Self::new(Call::Fetch(media))
     }
 
     /// Polls the gateway.
+    #[track_caller]
     pub fn poll(after: Option<Cursor>) -> Self {
         Self::new(Call::Poll(after))
     }
 
     /// Looks up a message.
+    #[track_caller]
     pub fn look_up(query: LookupQuery) -> Self {
         Self::new(Call::LookUp(query))
     }
 
     /// Sends an indicator for this message.
+    #[track_caller]
     pub fn send_indicator(inbound: Inbound, indicator: Indicator) -> Self {
         Self::new(Call::Indicator(Box::new(inbound), indicator))
     }
 
     /// Checks the gateway's health.
+    #[track_caller]
     pub fn health() -> Self {
         Self::new(Call::Health)
     }
@@ -348,6 +373,7 @@ pub struct Webhook {
     pub(super) request: http::Request<Bytes>,
     pub(super) signed: bool,
     pub(super) result: Reception,
+    pub(super) place: &'static Location<'static>,
 }
 
 /// Builds a response body from a webhook secret.
@@ -371,29 +397,33 @@ impl fmt::Debug for Webhook {
 
 impl Webhook {
     /// Creates a POST of JSON.
+    #[track_caller]
     pub fn json(body: impl Into<Bytes>) -> Self {
         Self::post("application/json", body.into())
     }
 
     /// Creates a POST of a form.
+    #[track_caller]
     pub fn form(body: impl Into<Bytes>) -> Self {
         Self::post("application/x-www-form-urlencoded", body.into())
     }
 
     /// Creates a GET with this query.
+    #[track_caller]
     pub fn get(query: &str) -> Self {
         let query = query.trim_start_matches('?');
         let mut request = http::Request::new(Bytes::new());
         *request.uri_mut() = format!("/webhook?{query}").parse().unwrap_or_default();
-        Self { request, signed: true, result: Reception::Any }
+        Self { request, signed: true, result: Reception::Any, place: Location::caller() }
     }
 
+    #[track_caller]
     fn post(content_type: &'static str, body: Bytes) -> Self {
         let mut request = http::Request::new(body);
         *request.method_mut() = Method::POST;
         *request.uri_mut() = http::Uri::from_static("/webhook");
         request.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
-        Self { request, signed: true, result: Reception::Any }
+        Self { request, signed: true, result: Reception::Any, place: Location::caller() }
     }
 
     /// Sets the path and query, `/webhook` by default.

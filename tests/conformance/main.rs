@@ -13,7 +13,14 @@ mod support;
 mod twilio;
 mod x;
 
+use std::path::{Path, PathBuf};
+
 use serde_json::Value;
+
+/// Returns the path of a snapshot with another name than its gateway and medium.
+fn snapshot(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/snapshots").join(name).with_extension("json")
+}
 
 /// Returns a JSON object with some of its fields replaced.
 fn with(object: &Value, change: Value) -> Value {

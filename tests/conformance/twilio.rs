@@ -3,6 +3,7 @@
 //! There is no recording of Twilio's API: resources and errors have every documented field. Webhooks that Twilio's own
 //! library signed are read from their fixture, and the others are derived from them.
 
+use std::path::PathBuf;
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
@@ -634,6 +635,10 @@ impl Subject for SharedKey {
         let mut config = config.messaging_service(SERVICE).api_key(KEY, KEY_SECRET)?;
         config.shared_keys = setup.webhook_secrets.clone();
         Ok(Arc::new(Twilio::sms_with(config, &setup.context)?))
+    }
+
+    fn snapshot(&self) -> Option<PathBuf> {
+        Some(super::snapshot("twilio_sms_shared_key"))
     }
 
     fn secrets(&self) -> Vec<String> {

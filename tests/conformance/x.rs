@@ -1,5 +1,6 @@
 //! Conformance of X direct messages with both kinds of credentials.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use base64::prelude::{BASE64_STANDARD, Engine};
@@ -65,6 +66,10 @@ impl Subject for DirectMessages {
         built(keys.into(), setup)
     }
 
+    fn varying_headers(&self) -> &[&'static str] {
+        &["authorization"]
+    }
+
     fn secrets(&self) -> Vec<String> {
         let secrets = ["fixture-consumer-key", "fixture-consumer-secret", "1900000000000000202-fixture-token"];
         secrets.into_iter().chain(["fixture-token-secret", BEARER]).map(str::to_owned).collect()
@@ -100,6 +105,10 @@ impl Subject for DirectMessages {
 impl Subject for DirectMessagesByToken {
     fn connect(&self, setup: &Setup) -> Result<Arc<dyn Channel>> {
         built(OAuth2::new("fixture-client-id", "FIXTURE-REFRESH-1")?.into(), setup)
+    }
+
+    fn snapshot(&self) -> Option<PathBuf> {
+        Some(super::snapshot("x_oauth2"))
     }
 
     fn secrets(&self) -> Vec<String> {

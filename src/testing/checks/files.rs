@@ -15,7 +15,7 @@ fn exchanges(run: &Run<'_>, call: &str, declared: bool) -> CheckResult<Vec<(usiz
 }
 
 /// Each recorded upload makes its requests, which contain every byte of the file.
-pub(super) async fn a_file_goes_up_whole(run: &Run<'_>) -> CheckResult {
+pub(super) async fn upload_is_complete(run: &Run<'_>) -> CheckResult {
     for (nth, exchange) in exchanges(run, "upload_media", run.info.capability.upload_media)? {
         run.play(nth, &exchange).await?;
         let (Call::Upload(_, _, bytes), false) = (&exchange.call, run.subject.in_memory()) else { continue };
@@ -28,7 +28,7 @@ pub(super) async fn a_file_goes_up_whole(run: &Run<'_>) -> CheckResult {
 }
 
 /// A file that is larger than the capability allows is refused before the network.
-pub(super) async fn a_file_over_its_limit_does_not_go_up(run: &Run<'_>) -> CheckResult {
+pub(super) async fn oversized_upload_is_refused(run: &Run<'_>) -> CheckResult {
     for (_, exchange) in exchanges(run, "upload_media", run.info.capability.upload_media)? {
         let Call::Upload(media, mime, bytes) = &exchange.call else { continue };
         let rules = run.info.capability.media.iter().flat_map(|limits| &limits.kinds);
@@ -65,7 +65,7 @@ impl futures_core::Stream for Once {
 }
 
 /// Each recorded fetch makes its requests and returns the file.
-pub(super) async fn a_file_comes_down_whole(run: &Run<'_>) -> CheckResult {
+pub(super) async fn download_is_complete(run: &Run<'_>) -> CheckResult {
     for (nth, exchange) in exchanges(run, "fetch_media", run.info.capability.fetch_media)? {
         run.play(nth, &exchange).await?;
     }
@@ -103,7 +103,7 @@ fn fetches(run: &Run<'_>) -> CheckResult<Vec<(MediaRef, Vec<Step>)>> {
 }
 
 /// A file is fetched from the gateway's hosts only, whatever its reference, a response or a redirect contains.
-pub(super) async fn a_file_is_fetched_from_the_gateway_only(run: &Run<'_>) -> CheckResult {
+pub(super) async fn file_is_fetched_from_the_gateway_only(run: &Run<'_>) -> CheckResult {
     const ELSEWHERE: &str = "https://conformance.example";
     for (media, steps) in fetches(run)? {
         let gateway = FakeGateway::start().await;
@@ -132,7 +132,7 @@ pub(super) async fn a_file_is_fetched_from_the_gateway_only(run: &Run<'_>) -> Ch
 }
 
 /// A redirect to another host carries no credential.
-pub(super) async fn a_credential_stays_at_the_gateway(run: &Run<'_>) -> CheckResult {
+pub(super) async fn credential_is_sent_to_the_gateway_only(run: &Run<'_>) -> CheckResult {
     let secrets = run.subject.secrets();
     for (media, steps) in fetches(run)? {
         let (gateway, other) = (FakeGateway::start().await, FakeGateway::start().await);
@@ -161,7 +161,7 @@ pub(super) async fn a_credential_stays_at_the_gateway(run: &Run<'_>) -> CheckRes
 }
 
 /// A file over its limit, or with another hash than the given one, is an error.
-pub(super) async fn a_file_over_its_cap_or_with_a_wrong_hash_is_an_error(run: &Run<'_>) -> CheckResult {
+pub(super) async fn oversized_or_altered_download_is_an_error(run: &Run<'_>) -> CheckResult {
     for (media, steps) in fetches(run)? {
         let gateway = FakeGateway::start().await;
         let mut large: Vec<_> = steps.iter().map(|step| step.clone().based(&gateway.base_url())).collect();

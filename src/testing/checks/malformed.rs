@@ -32,7 +32,7 @@ fn in_json(run: &Run<'_>) -> CheckResult<Vec<Webhook>> {
 }
 
 /// A malformed value loses no message or delivery beside it.
-pub(super) async fn a_malformed_value_costs_no_event_beside_it(run: &Run<'_>) -> CheckResult {
+pub(super) async fn malformed_value_costs_no_other_event(run: &Run<'_>) -> CheckResult {
     let mut compared = 0;
     for (nth, webhook) in in_json(run)?.iter().enumerate() {
         let channel = run.receiving(&[OWN])?;
@@ -71,7 +71,7 @@ pub(super) async fn a_malformed_value_costs_no_event_beside_it(run: &Run<'_>) ->
 }
 
 /// No malformed webhook that another account's secret proves brings an event.
-pub(super) async fn a_malformed_webhook_of_another_account_brings_nothing(run: &Run<'_>) -> CheckResult {
+pub(super) async fn malformed_webhook_of_others_returns_nothing(run: &Run<'_>) -> CheckResult {
     let mut setup = run.setup("http://127.0.0.1:9", Pace::Patient);
     setup.webhook_secrets = own(&[OWN]).into_iter().chain(elsewhere()).collect();
     let channel = run.built(&setup)?;
@@ -100,7 +100,7 @@ pub(super) async fn a_malformed_webhook_of_another_account_brings_nothing(run: &
 
 /// Half of a surrogate pair, and a byte that is not UTF-8, cost one character and no more; and two ids that are read alike
 /// for it are two.
-pub(super) async fn half_a_character_costs_that_character(run: &Run<'_>) -> CheckResult {
+pub(super) async fn half_a_character_costs_one_character(run: &Run<'_>) -> CheckResult {
     for (nth, webhook) in in_json(run)?.iter().enumerate() {
         let channel = run.receiving(&[OWN])?;
         let before = receive(run, &*channel, nth, webhook).await?;
@@ -155,7 +155,7 @@ pub(super) async fn half_a_character_costs_that_character(run: &Run<'_>) -> Chec
 
 /// An event that comes again with other white space, and its members in another order, has the same id; and one that says
 /// something else has another.
-pub(super) async fn an_id_ignores_white_space_and_order(run: &Run<'_>) -> CheckResult {
+pub(super) async fn event_id_ignores_formatting(run: &Run<'_>) -> CheckResult {
     let webhooks = bringing(run)?;
     for (nth, webhook) in webhooks.iter().enumerate() {
         let channel = run.receiving(&[OWN])?;
@@ -188,7 +188,7 @@ pub(super) async fn an_id_ignores_white_space_and_order(run: &Run<'_>) -> CheckR
 }
 
 /// The stored size grows linearly with the number of events.
-pub(super) async fn a_batch_twice_as_long_is_twice_as_much(run: &Run<'_>) -> CheckResult {
+pub(super) async fn batch_cost_is_linear(run: &Run<'_>) -> CheckResult {
     let mut any = false;
     for (nth, webhook) in in_json(run)?.iter().enumerate() {
         let channel = run.receiving(&[OWN])?;

@@ -5,15 +5,16 @@ use std::pin::Pin;
 
 use super::run::{CheckResult, Run};
 
-mod asking;
-mod describing;
+mod capabilities;
 mod files;
 mod malformed;
 mod outcomes;
-mod proofs;
+mod output;
+mod queries;
 mod receiving;
+mod recordings;
 mod sending;
-mod showing;
+mod signatures;
 
 pub(super) struct Check {
     pub(super) name: &'static str,
@@ -50,88 +51,91 @@ macro_rules! checks {
 }
 
 checks! { $
-    describing {
-        what_is_declared_is_recorded
-        what_is_not_declared_is_refused_before_the_network
+    recordings {
+        results_match_their_snapshot
+    }
+    capabilities {
+        declared_capabilities_are_recorded
+        undeclared_capabilities_are_refused_offline
     }
     sending {
-        a_message_is_written_as_it_was_recorded
-        every_id_is_kept
-        a_refusal_means_what_was_recorded
-        a_text_arrives_whole
-        a_text_over_the_limit_is_refused_before_the_network
-        a_wrong_address_is_refused_before_the_network
-        key_of_any_length_goes_as_its_reference
-        a_message_whose_time_has_passed_is_not_sent
-        options_of_another_gateway_are_ignored
-        one_send_is_one_request
-        sends_side_by_side_do_not_mix
+        send_makes_the_recorded_requests
+        send_keeps_every_id
+        rejection_maps_to_the_recorded_error
+        text_is_sent_unchanged
+        text_over_the_limit_is_refused_offline
+        invalid_address_is_refused_offline
+        key_of_any_length_is_sent_as_a_reference
+        expired_message_is_not_sent
+        options_of_other_gateways_are_ignored
+        send_makes_one_request
+        concurrent_sends_do_not_mix
     }
     outcomes {
-        a_refused_connection_is_not_sent
-        a_request_cut_short_is_unknown
-        a_reset_before_the_answer_is_unknown
-        no_answer_in_time_is_unknown
-        an_answer_that_drips_is_unknown
-        an_answer_cut_short_is_unknown
-        a_yes_that_cannot_be_read_is_unknown
-        a_yes_without_an_id_is_unknown
-        a_fault_of_the_gateway_is_unknown
-        a_definite_no_is_rejected
-        a_redirect_is_not_followed
-        too_many_requests_says_how_long_to_wait
-        connections_that_close_between_sends_double_nothing
-        a_send_that_is_given_up_goes_at_most_once
+        refused_connection_is_not_sent
+        truncated_request_is_unknown
+        reset_before_the_response_is_unknown
+        timeout_is_unknown
+        slow_response_is_unknown
+        truncated_response_is_unknown
+        unreadable_success_is_unknown
+        success_without_an_id_is_unknown
+        server_error_is_unknown
+        client_error_is_rejected
+        redirect_is_not_followed
+        rate_limit_reports_its_wait
+        closed_connections_double_no_message
+        cancelled_send_is_sent_at_most_once
     }
     receiving {
-        a_webhook_brings_what_was_recorded
-        an_event_says_where_it_comes_from
-        a_batch_keeps_its_order
-        a_repeated_event_has_the_same_id
-        an_event_survives_a_store
-        a_status_names_its_message
-        statuses_in_any_order_are_all_told
-        what_is_not_known_is_kept
-        a_body_cut_short_is_no_error
-        a_body_over_the_limit_is_refused
-        no_bytes_make_it_panic
-        a_handshake_is_answered_exactly
+        webhook_returns_the_recorded_events
+        event_names_its_origin
+        batch_keeps_its_order
+        redelivered_event_keeps_its_id
+        event_round_trips_through_serde
+        status_names_its_message
+        statuses_are_reported_in_any_order
+        unrecognised_webhook_is_kept
+        truncated_body_is_no_error
+        body_over_the_limit_is_refused
+        random_bytes_never_panic
+        handshake_gets_the_recorded_response
     }
     malformed {
-        a_malformed_value_costs_no_event_beside_it
-        a_malformed_webhook_of_another_account_brings_nothing
-        half_a_character_costs_that_character
-        an_id_ignores_white_space_and_order
-        a_batch_twice_as_long_is_twice_as_much
+        malformed_value_costs_no_other_event
+        malformed_webhook_of_others_returns_nothing
+        half_a_character_costs_one_character
+        event_id_ignores_formatting
+        batch_cost_is_linear
     }
-    proofs {
-        a_webhook_without_proof_is_refused
-        a_wrong_proof_is_refused
-        a_changed_webhook_is_refused
-        a_stale_webhook_is_refused
-        no_secret_opens_nothing
-        old_and_new_secret_open_during_a_rotation
-        a_secret_makes_events_of_its_own_accounts_only
+    signatures {
+        webhook_without_signature_is_refused
+        wrong_signature_is_refused
+        changed_webhook_is_refused
+        stale_webhook_is_refused
+        missing_secret_verifies_nothing
+        both_secrets_verify_during_a_rotation
+        secret_is_limited_to_its_accounts
     }
-    asking {
-        a_poll_brings_what_was_recorded
-        a_poll_and_a_webhook_bring_one_event
-        a_look_up_says_what_was_recorded
-        a_look_up_that_fails_proves_nothing
-        a_signal_is_shown_as_it_was_recorded
-        health_is_told_as_it_was_recorded
+    queries {
+        poll_returns_the_recorded_events
+        poll_and_webhook_return_the_same_event
+        look_up_returns_the_recorded_outcome
+        failed_look_up_is_inconclusive
+        indicator_makes_the_recorded_request
+        health_returns_the_recorded_result
     }
     files {
-        a_file_goes_up_whole
-        a_file_over_its_limit_does_not_go_up
-        a_file_comes_down_whole
-        a_file_is_fetched_from_the_gateway_only
-        a_credential_stays_at_the_gateway
-        a_file_over_its_cap_or_with_a_wrong_hash_is_an_error
+        upload_is_complete
+        oversized_upload_is_refused
+        download_is_complete
+        file_is_fetched_from_the_gateway_only
+        credential_is_sent_to_the_gateway_only
+        oversized_or_altered_download_is_an_error
     }
-    showing {
-        nothing_secret_or_personal_is_shown
-        it_connects_to_nobody_else
+    output {
+        output_has_no_secret_or_personal_data
+        only_the_gateway_is_contacted
     }
 }
 

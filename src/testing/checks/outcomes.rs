@@ -73,7 +73,7 @@ impl Sent {
 }
 
 /// A refused connection is `NotSent` and retryable.
-pub(super) async fn a_refused_connection_is_not_sent(run: &Run<'_>) -> CheckResult {
+pub(super) async fn refused_connection_is_not_sent(run: &Run<'_>) -> CheckResult {
     let model = run.model()?;
     let deaf = RefusedPort::new().map_err(|error| format!("no port on loopback: {error}"))?;
     let channel = run.connect(&deaf.base_url(), Pace::Patient)?;
@@ -85,7 +85,7 @@ pub(super) async fn a_refused_connection_is_not_sent(run: &Run<'_>) -> CheckResu
 }
 
 /// A connection that breaks inside the request leaves the outcome unknown: something of it has left.
-pub(super) async fn a_request_cut_short_is_unknown(run: &Run<'_>) -> CheckResult {
+pub(super) async fn truncated_request_is_unknown(run: &Run<'_>) -> CheckResult {
     let model = run.model()?;
     for bytes in [1, 16, 64, 128, 200] {
         let sent = send(run, &model, Pace::Patient, |step| step.breaks(SocketFault::CutRequest(bytes))).await?;
@@ -95,7 +95,7 @@ pub(super) async fn a_request_cut_short_is_unknown(run: &Run<'_>) -> CheckResult
 }
 
 /// A connection that breaks before the answer leaves the outcome unknown: the gateway has the message.
-pub(super) async fn a_reset_before_the_answer_is_unknown(run: &Run<'_>) -> CheckResult {
+pub(super) async fn reset_before_the_response_is_unknown(run: &Run<'_>) -> CheckResult {
     let model = run.model()?;
     let sent = send(run, &model, Pace::Patient, |step| step.breaks(SocketFault::ResetAfterRequest)).await?;
     sent.is("a reset before the answer", Outcome::Unknown).map(|_| ())
@@ -116,14 +116,14 @@ async fn send_in_a_hurry(run: &Run<'_>, model: &Model, change: impl Fn(Duration,
 }
 
 /// A gateway that does not answer in time leaves the outcome unknown.
-pub(super) async fn no_answer_in_time_is_unknown(run: &Run<'_>) -> CheckResult {
+pub(super) async fn timeout_is_unknown(run: &Run<'_>) -> CheckResult {
     let model = run.model()?;
     let sent = send_in_a_hurry(run, &model, |_, step| step.breaks(SocketFault::Stall)).await?;
     sent.is("no answer", Outcome::Unknown).map(|_| ())
 }
 
 /// The time is for the whole answer: one that comes byte by byte is not waited for without end.
-pub(super) async fn an_answer_that_drips_is_unknown(run: &Run<'_>) -> CheckResult {
+pub(super) async fn slow_response_is_unknown(run: &Run<'_>) -> CheckResult {
     let model = run.model()?;
     let body = u32::try_from(model.last().answer().len()).unwrap_or(u32::MAX);
     applies(body > 0, "the expected response is empty")?;
@@ -133,7 +133,7 @@ pub(super) async fn an_answer_that_drips_is_unknown(run: &Run<'_>) -> CheckResul
 }
 
 /// An answer that breaks off, or is shorter or longer than it says, leaves the outcome unknown.
-pub(super) async fn an_answer_cut_short_is_unknown(run: &Run<'_>) -> CheckResult {
+pub(super) async fn truncated_response_is_unknown(run: &Run<'_>) -> CheckResult {
     let model = run.model()?;
     let (len, body) = (model.last().answer_len(), model.last().answer().len() as u64);
     for nth in 0..8 {
@@ -151,7 +151,7 @@ pub(super) async fn an_answer_cut_short_is_unknown(run: &Run<'_>) -> CheckResult
 }
 
 /// A 200 without a readable answer leaves the outcome unknown: it was taken, and nobody knows under which id.
-pub(super) async fn a_yes_that_cannot_be_read_is_unknown(run: &Run<'_>) -> CheckResult {
+pub(super) async fn unreadable_success_is_unknown(run: &Run<'_>) -> CheckResult {
     let model = run.model()?;
     applies(!model.last().answer().is_empty(), "the expected response is empty")?;
     let answer = model.last().answer().clone();
@@ -173,7 +173,7 @@ pub(super) async fn a_yes_that_cannot_be_read_is_unknown(run: &Run<'_>) -> Check
 
 /// A 200 in which an id is empty, missing or of another type leaves the outcome unknown: an acceptance under no id is lost for every
 /// status that follows.
-pub(super) async fn a_yes_without_an_id_is_unknown(run: &Run<'_>) -> CheckResult {
+pub(super) async fn success_without_an_id_is_unknown(run: &Run<'_>) -> CheckResult {
     applies(!run.subject.in_memory(), "in memory: it calls no gateway")?;
     let mut seen = BTreeSet::new();
     for exchange in run.accepted_sends() {
@@ -263,7 +263,7 @@ fn find(value: &Value, ids: &[String], at: &mut Vec<String>, found: &mut Vec<Vec
 }
 
 /// 408 and 5xx leave the outcome unknown, unless the vendor documents that its code means "not accepted".
-pub(super) async fn a_fault_of_the_gateway_is_unknown(run: &Run<'_>) -> CheckResult {
+pub(super) async fn server_error_is_unknown(run: &Run<'_>) -> CheckResult {
     let model = run.model()?;
     for status in [408, 500, 502, 503, 504] {
         for body in ["", "<html>It broke</html>"] {
@@ -275,7 +275,7 @@ pub(super) async fn a_fault_of_the_gateway_is_unknown(run: &Run<'_>) -> CheckRes
 }
 
 /// A definite rejection is `Rejected` and not retryable.
-pub(super) async fn a_definite_no_is_rejected(run: &Run<'_>) -> CheckResult {
+pub(super) async fn client_error_is_rejected(run: &Run<'_>) -> CheckResult {
     let model = run.model()?;
     for status in [400, 402, 403, 404, 405, 409, 410, 413, 415, 422] {
         for body in ["", "<html>No</html>"] {
@@ -292,7 +292,7 @@ pub(super) async fn a_definite_no_is_rejected(run: &Run<'_>) -> CheckResult {
 }
 
 /// A redirect is a setting that is wrong, and is not followed: a second request could be a second message.
-pub(super) async fn a_redirect_is_not_followed(run: &Run<'_>) -> CheckResult {
+pub(super) async fn redirect_is_not_followed(run: &Run<'_>) -> CheckResult {
     let model = run.model()?;
     for status in [301, 302, 303, 307, 308] {
         let redirect = |step: Step| step.answers(status, "").response_header("location", "{base}/elsewhere");
@@ -306,7 +306,7 @@ pub(super) async fn a_redirect_is_not_followed(run: &Run<'_>) -> CheckResult {
 }
 
 /// A 429 is a retryable rejection with its Retry-After, in seconds or as a date, of at most a day.
-pub(super) async fn too_many_requests_says_how_long_to_wait(run: &Run<'_>) -> CheckResult {
+pub(super) async fn rate_limit_reports_its_wait(run: &Run<'_>) -> CheckResult {
     let model = run.model()?;
     let date = http_date(run.subject.now().plus(Duration::from_secs(90)));
     for (header, least, max) in [
@@ -347,7 +347,7 @@ fn http_date(at: Timestamp) -> String {
 }
 
 /// A gateway that closes connections between sends, as many do when they are idle, gets no message twice.
-pub(super) async fn connections_that_close_between_sends_double_nothing(run: &Run<'_>) -> CheckResult {
+pub(super) async fn closed_connections_double_no_message(run: &Run<'_>) -> CheckResult {
     let model = run.model()?;
     applies(model.has_text(), "sends no text")?;
     let gateway = FakeGateway::start().await;
@@ -381,7 +381,7 @@ pub(super) async fn connections_that_close_between_sends_double_nothing(run: &Ru
 
 /// A send whose future is dropped after its first, second, … 64th poll has gone once or not at all, and the channel goes
 /// on.
-pub(super) async fn a_send_that_is_given_up_goes_at_most_once(run: &Run<'_>) -> CheckResult {
+pub(super) async fn cancelled_send_is_sent_at_most_once(run: &Run<'_>) -> CheckResult {
     let model = run.model()?;
     applies(model.has_text(), "the recorded send is not a text")?;
     let gateway = FakeGateway::start().await;

@@ -38,12 +38,12 @@ pub(super) async fn receive(
             ErrorKind::Unauthenticated => "; check that `Subject::signer` matches the scheme",
             _ => "",
         };
-        CheckError::Failed(format!("webhook {}: expected success, got {error}{hint}", nth + 1))
+        CheckError::Failed(format!("webhook {} ({}): expected success, got {error}{hint}", nth + 1, webhook.place))
     })
 }
 
 /// A recorded webhook returns its events, with the response that its gateway expects.
-pub(super) async fn a_webhook_brings_what_was_recorded(run: &Run<'_>) -> CheckResult {
+pub(super) async fn webhook_returns_the_recorded_events(run: &Run<'_>) -> CheckResult {
     for (nth, webhook) in bringing(run)?.iter().enumerate() {
         let channel = run.receiving(&[OWN])?;
         let received = receive(run, &*channel, nth, webhook).await?;
@@ -59,7 +59,8 @@ pub(super) async fn a_webhook_brings_what_was_recorded(run: &Run<'_>) -> CheckRe
         ensure!(discarded == 0, "webhook {n}: expected no discarded events, got {discarded}");
         match &webhook.result {
             Reception::Brings(expected) => {
-                compare_events(&received.events, expected).map_err(|difference| format!("webhook {n}: {difference}"))
+                compare_events(&received.events, expected)
+                    .map_err(|difference| format!("webhook {n} ({}): {difference}", webhook.place))
             }?,
             _ => ensure!(!received.events.is_empty(), "webhook {n}: expected an event, got none"),
         }
@@ -71,7 +72,7 @@ pub(super) async fn a_webhook_brings_what_was_recorded(run: &Run<'_>) -> CheckRe
 ///
 /// Its medium is the channel's own. One that stands in front of it, such as RCS in front of SMS, is right as well where the
 /// person is at an address of the channel's medium: they are one person on both.
-pub(super) async fn an_event_says_where_it_comes_from(run: &Run<'_>) -> CheckResult {
+pub(super) async fn event_names_its_origin(run: &Run<'_>) -> CheckResult {
     for (nth, webhook) in bringing(run)?.iter().enumerate() {
         let channel = run.receiving(&[OWN])?;
         for event in receive(run, &*channel, nth, webhook).await?.events {
@@ -113,7 +114,7 @@ pub(super) async fn an_event_says_where_it_comes_from(run: &Run<'_>) -> CheckRes
 }
 
 /// Events of one webhook keep the gateway's order.
-pub(super) async fn a_batch_keeps_its_order(run: &Run<'_>) -> CheckResult {
+pub(super) async fn batch_keeps_its_order(run: &Run<'_>) -> CheckResult {
     let batches: Vec<_> =
         bringing(run)?.into_iter().filter(|webhook| expected_ids(webhook.expected_events()).len() > 1).collect();
     applies(!batches.is_empty(), "no webhook with several events is recorded")?;
@@ -135,7 +136,7 @@ fn expected_ids(events: &[ExpectedEvent]) -> Vec<&str> {
 }
 
 /// A redelivered webhook, after a restart and later, returns the same event ids; distinct events have distinct ids.
-pub(super) async fn a_repeated_event_has_the_same_id(run: &Run<'_>) -> CheckResult {
+pub(super) async fn redelivered_event_keeps_its_id(run: &Run<'_>) -> CheckResult {
     for (nth, webhook) in bringing(run)?.iter().enumerate() {
         let mut ids = Vec::new();
         for later in [Duration::ZERO, Duration::from_millis(1_234)] {
@@ -159,7 +160,7 @@ pub(super) async fn a_repeated_event_has_the_same_id(run: &Run<'_>) -> CheckResu
 }
 
 /// An event round-trips through serde, with the same id: of recorded webhooks and of 2,000 random mutations.
-pub(super) async fn an_event_survives_a_store(run: &Run<'_>) -> CheckResult {
+pub(super) async fn event_round_trips_through_serde(run: &Run<'_>) -> CheckResult {
     let webhooks = bringing(run)?;
     let channel = run.receiving(&[OWN])?;
     let mut mutator = Mutator::new(run);
@@ -183,7 +184,7 @@ pub(super) async fn an_event_survives_a_store(run: &Run<'_>) -> CheckResult {
 }
 
 /// A delivery identifies its message by the gateway's id, by our key, or as all up to a time.
-pub(super) async fn a_status_names_its_message(run: &Run<'_>) -> CheckResult {
+pub(super) async fn status_names_its_message(run: &Run<'_>) -> CheckResult {
     let mut any = false;
     for (nth, webhook) in bringing(run)?.iter().enumerate() {
         let channel = run.receiving(&[OWN])?;
@@ -204,7 +205,7 @@ pub(super) async fn a_status_names_its_message(run: &Run<'_>) -> CheckResult {
 }
 
 /// Statuses are reported in any order and number, even before the send returns: the delivery ladder resolves them.
-pub(super) async fn statuses_in_any_order_are_all_told(run: &Run<'_>) -> CheckResult {
+pub(super) async fn statuses_are_reported_in_any_order(run: &Run<'_>) -> CheckResult {
     let webhooks = bringing(run)?;
     let statuses: Vec<_> = webhooks
         .iter()
@@ -224,7 +225,7 @@ pub(super) async fn statuses_in_any_order_are_all_told(run: &Run<'_>) -> CheckRe
 }
 
 /// An unrecognised event is kept and answered 2xx: otherwise the gateway redelivers it for days.
-pub(super) async fn what_is_not_known_is_kept(run: &Run<'_>) -> CheckResult {
+pub(super) async fn unrecognised_webhook_is_kept(run: &Run<'_>) -> CheckResult {
     let webhooks = bringing(run)?;
     for (nth, webhook) in webhooks.iter().enumerate() {
         let unknown =
@@ -281,7 +282,7 @@ fn taken(what: &str, received: Result<Received, Error>) -> CheckResult<Option<Re
 }
 
 /// A truncated body with a valid signature is kept and is no error: the gateway sent it so.
-pub(super) async fn a_body_cut_short_is_no_error(run: &Run<'_>) -> CheckResult {
+pub(super) async fn truncated_body_is_no_error(run: &Run<'_>) -> CheckResult {
     let bodies: Vec<_> = bringing(run)?.into_iter().filter(|webhook| !webhook.request.body().is_empty()).collect();
     applies(!bodies.is_empty(), "webhooks without a body")?;
     for (nth, webhook) in bodies.iter().take(8).enumerate() {
@@ -298,7 +299,7 @@ pub(super) async fn a_body_cut_short_is_no_error(run: &Run<'_>) -> CheckResult {
 }
 
 /// A body over the limit is rejected with 413, whatever its signature.
-pub(super) async fn a_body_over_the_limit_is_refused(run: &Run<'_>) -> CheckResult {
+pub(super) async fn body_over_the_limit_is_refused(run: &Run<'_>) -> CheckResult {
     let webhooks = bringing(run)?;
     let Some(model) = webhooks.iter().find(|webhook| !webhook.request.body().is_empty()) else {
         return applies(false, "webhooks without a body");
@@ -319,7 +320,7 @@ pub(super) async fn a_body_over_the_limit_is_refused(run: &Run<'_>) -> CheckResu
 const BODIES: usize = 10_000;
 
 /// No bytes cause a panic or an error: 10,000 random and mutated webhooks with valid signatures.
-pub(super) async fn no_bytes_make_it_panic(run: &Run<'_>) -> CheckResult {
+pub(super) async fn random_bytes_never_panic(run: &Run<'_>) -> CheckResult {
     let webhooks = bringing(run)?;
     let channel = run.receiving(&[OWN])?;
     let (mut mutator, mut read) = (Mutator::new(run), 0);
@@ -349,7 +350,7 @@ struct Mutator(SeededRandom);
 
 impl Mutator {
     fn new(run: &Run<'_>) -> Self {
-        Self(SeededRandom::new(run.seed))
+        Self(SeededRandom::new(run.seed.get()))
     }
 
     fn below(&mut self, end: usize) -> usize {
@@ -448,7 +449,7 @@ impl Mutator {
 }
 
 /// A handshake gets exactly the recorded response, and an invalid one is rejected; neither returns an event.
-pub(super) async fn a_handshake_is_answered_exactly(run: &Run<'_>) -> CheckResult {
+pub(super) async fn handshake_gets_the_recorded_response(run: &Run<'_>) -> CheckResult {
     let webhooks = run.subject.webhooks();
     let mut any = false;
     for (nth, webhook) in webhooks.iter().enumerate() {

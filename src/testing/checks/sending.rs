@@ -14,7 +14,7 @@ use crate::testing::step::{SocketFault, Step};
 use crate::testing::subject::{Call, Expectation};
 
 /// Every recorded send makes exactly its recorded requests.
-pub(super) async fn a_message_is_written_as_it_was_recorded(run: &Run<'_>) -> CheckResult {
+pub(super) async fn send_makes_the_recorded_requests(run: &Run<'_>) -> CheckResult {
     let sends = run.accepted_sends();
     applies(!sends.is_empty(), "no send is recorded")?;
     for (nth, exchange) in sends.iter().enumerate() {
@@ -29,7 +29,7 @@ pub(super) async fn a_message_is_written_as_it_was_recorded(run: &Run<'_>) -> Ch
 }
 
 /// An accepted send has the gateway's id of every part, and the gateway's name.
-pub(super) async fn every_id_is_kept(run: &Run<'_>) -> CheckResult {
+pub(super) async fn send_keeps_every_id(run: &Run<'_>) -> CheckResult {
     let sends = run.accepted_sends();
     applies(!sends.is_empty(), "no send is recorded")?;
     for exchange in sends {
@@ -47,7 +47,7 @@ pub(super) async fn every_id_is_kept(run: &Run<'_>) -> CheckResult {
 }
 
 /// Each recorded rejection has its kind, outcome, code and `is_retryable`.
-pub(super) async fn a_refusal_means_what_was_recorded(run: &Run<'_>) -> CheckResult {
+pub(super) async fn rejection_maps_to_the_recorded_error(run: &Run<'_>) -> CheckResult {
     let exchanges = run.subject.exchanges();
     let refused = exchanges.iter().enumerate().filter(|(_, exchange)| {
         matches!((&exchange.call, &exchange.result), (Call::Send(_), Expectation::Fails { .. }))
@@ -61,7 +61,7 @@ pub(super) async fn a_refusal_means_what_was_recorded(run: &Run<'_>) -> CheckRes
 }
 
 /// The request contains the whole text, up to the channel's limit.
-pub(super) async fn a_text_arrives_whole(run: &Run<'_>) -> CheckResult {
+pub(super) async fn text_is_sent_unchanged(run: &Run<'_>) -> CheckResult {
     let model = run.model()?;
     applies(model.has_text(), "sends no text")?;
     let longest = run.info.capability.text.map(|limit| filled(limit, 0));
@@ -110,7 +110,7 @@ fn filled(limit: TextLimit, more: usize) -> String {
 }
 
 /// A text over the limit and a blank text are refused before the network.
-pub(super) async fn a_text_over_the_limit_is_refused_before_the_network(run: &Run<'_>) -> CheckResult {
+pub(super) async fn text_over_the_limit_is_refused_offline(run: &Run<'_>) -> CheckResult {
     let Some(limit) = run.info.capability.text else { return applies(false, "sends no text") };
     let model = run.sample()?;
     let gateway = FakeGateway::start().await;
@@ -129,7 +129,7 @@ pub(super) async fn a_text_over_the_limit_is_refused_before_the_network(run: &Ru
 }
 
 /// An address of another medium is refused before the network.
-pub(super) async fn a_wrong_address_is_refused_before_the_network(run: &Run<'_>) -> CheckResult {
+pub(super) async fn invalid_address_is_refused_offline(run: &Run<'_>) -> CheckResult {
     let model = run.sample()?;
     let gateway = FakeGateway::start().await;
     gateway.always(model.last());
@@ -159,7 +159,7 @@ pub(super) async fn a_wrong_address_is_refused_before_the_network(run: &Run<'_>)
 }
 
 /// A key of any length is accepted, and the gateway gets the whole reference if it supports keys.
-pub(super) async fn key_of_any_length_goes_as_its_reference(run: &Run<'_>) -> CheckResult {
+pub(super) async fn key_of_any_length_is_sent_as_a_reference(run: &Run<'_>) -> CheckResult {
     let model = run.model()?;
     let limit = run.info.capability.reference_limit();
     let keys = [
@@ -192,7 +192,7 @@ pub(super) async fn key_of_any_length_goes_as_its_reference(run: &Run<'_>) -> Ch
 }
 
 /// A message whose `not_after` has passed, by the context's clock, is not sent.
-pub(super) async fn a_message_whose_time_has_passed_is_not_sent(run: &Run<'_>) -> CheckResult {
+pub(super) async fn expired_message_is_not_sent(run: &Run<'_>) -> CheckResult {
     let model = run.sample()?;
     let gateway = FakeGateway::start().await;
     gateway.always(model.last());
@@ -227,7 +227,7 @@ impl GatewayOptions for Elsewhere {
 }
 
 /// Options of another gateway change nothing, so that a message can fail over.
-pub(super) async fn options_of_another_gateway_are_ignored(run: &Run<'_>) -> CheckResult {
+pub(super) async fn options_of_other_gateways_are_ignored(run: &Run<'_>) -> CheckResult {
     let model = run.model()?;
     let options = Elsewhere { colour: "conformance-green".to_owned() };
     let with = model.message().clone().gateway_options(&options).map_err(|error| error.to_string())?;
@@ -247,7 +247,7 @@ pub(super) async fn options_of_another_gateway_are_ignored(run: &Run<'_>) -> Che
 }
 
 /// A send makes its request once, whatever the response.
-pub(super) async fn one_send_is_one_request(run: &Run<'_>) -> CheckResult {
+pub(super) async fn send_makes_one_request(run: &Run<'_>) -> CheckResult {
     let model = run.model()?;
     type Change = fn(Step) -> Step;
     let answers: [(&str, Change); 6] = [
@@ -272,7 +272,7 @@ pub(super) async fn one_send_is_one_request(run: &Run<'_>) -> CheckResult {
 }
 
 /// Concurrent sends on one channel each arrive once, with their own recipient.
-pub(super) async fn sends_side_by_side_do_not_mix(run: &Run<'_>) -> CheckResult {
+pub(super) async fn concurrent_sends_do_not_mix(run: &Run<'_>) -> CheckResult {
     let model = run.model()?;
     applies(model.has_text(), "sends no text")?;
     let gateway = FakeGateway::start().await;

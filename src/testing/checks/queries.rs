@@ -22,12 +22,12 @@ async fn play(run: &Run<'_>, call: &str, declared: bool) -> CheckResult {
 }
 
 /// Each recorded poll makes its requests and returns its events.
-pub(super) async fn a_poll_brings_what_was_recorded(run: &Run<'_>) -> CheckResult {
+pub(super) async fn poll_returns_the_recorded_events(run: &Run<'_>) -> CheckResult {
     play(run, "poll", run.info.capability.poll).await
 }
 
 /// An event received by webhook and by poll is the same, except for its raw bytes.
-pub(super) async fn a_poll_and_a_webhook_bring_one_event(run: &Run<'_>) -> CheckResult {
+pub(super) async fn poll_and_webhook_return_the_same_event(run: &Run<'_>) -> CheckResult {
     let can = &run.info.capability;
     applies(can.poll && can.receive, "it does not both poll and receive")?;
     let mut polled = Vec::new();
@@ -91,12 +91,12 @@ fn bare(event: &Event) -> Value {
 }
 
 /// Each recorded look-up returns its outcome.
-pub(super) async fn a_look_up_says_what_was_recorded(run: &Run<'_>) -> CheckResult {
+pub(super) async fn look_up_returns_the_recorded_outcome(run: &Run<'_>) -> CheckResult {
     play(run, "look_up", run.info.capability.look_up).await
 }
 
 /// A look-up without a readable response is inconclusive.
-pub(super) async fn a_look_up_that_fails_proves_nothing(run: &Run<'_>) -> CheckResult {
+pub(super) async fn failed_look_up_is_inconclusive(run: &Run<'_>) -> CheckResult {
     applies(run.info.capability.look_up, "not declared")?;
     applies(!run.subject.in_memory(), "in memory: it calls no gateway")?;
     for exchange in run.subject.exchanges().iter().filter(|exchange| matches!(exchange.call, Call::LookUp(_))) {
@@ -134,12 +134,12 @@ pub(super) async fn a_look_up_that_fails_proves_nothing(run: &Run<'_>) -> CheckR
 }
 
 /// Each recorded indicator makes its request.
-pub(super) async fn a_signal_is_shown_as_it_was_recorded(run: &Run<'_>) -> CheckResult {
+pub(super) async fn indicator_makes_the_recorded_request(run: &Run<'_>) -> CheckResult {
     let can = &run.info.capability;
     play(run, "send_indicator", can.read || can.typing).await
 }
 
 /// Each recorded health check makes its requests and returns its result.
-pub(super) async fn health_is_told_as_it_was_recorded(run: &Run<'_>) -> CheckResult {
+pub(super) async fn health_returns_the_recorded_result(run: &Run<'_>) -> CheckResult {
     play(run, "health", run.info.capability.health).await
 }

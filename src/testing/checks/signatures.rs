@@ -37,7 +37,7 @@ async fn refused(run: &Run<'_>, channel: &dyn Channel, what: &str, request: Requ
 }
 
 /// An unsigned webhook is rejected.
-pub(super) async fn a_webhook_without_proof_is_refused(run: &Run<'_>) -> CheckResult {
+pub(super) async fn webhook_without_signature_is_refused(run: &Run<'_>) -> CheckResult {
     let webhooks = proven(run)?;
     let channel = run.receiving(&[OWN])?;
     for webhook in &webhooks {
@@ -48,7 +48,7 @@ pub(super) async fn a_webhook_without_proof_is_refused(run: &Run<'_>) -> CheckRe
 }
 
 /// A signature with a changed character, truncated, extended, or made with another secret is rejected.
-pub(super) async fn a_wrong_proof_is_refused(run: &Run<'_>) -> CheckResult {
+pub(super) async fn wrong_signature_is_refused(run: &Run<'_>) -> CheckResult {
     let webhooks = proven(run)?;
     let channel = run.receiving(&[OWN])?;
     for webhook in webhooks.iter().take(3) {
@@ -114,7 +114,7 @@ fn wrong(proof: &str) -> Vec<String> {
 }
 
 /// Any change to what the signature covers is rejected: a byte of the body, the URL, a field.
-pub(super) async fn a_changed_webhook_is_refused(run: &Run<'_>) -> CheckResult {
+pub(super) async fn changed_webhook_is_refused(run: &Run<'_>) -> CheckResult {
     let webhooks = proven(run)?;
     let covers = run.subject.signer().covers;
     applies(
@@ -176,7 +176,7 @@ pub(super) async fn a_changed_webhook_is_refused(run: &Run<'_>) -> CheckResult {
 }
 
 /// A signature with a timestamp is rejected outside of its tolerance, and accepted just inside.
-pub(super) async fn a_stale_webhook_is_refused(run: &Run<'_>) -> CheckResult {
+pub(super) async fn stale_webhook_is_refused(run: &Run<'_>) -> CheckResult {
     let webhooks = proven(run)?;
     let Some(tolerance) = run.subject.signer().tolerance else {
         return applies(false, "the signature has no timestamp");
@@ -207,7 +207,7 @@ pub(super) async fn a_stale_webhook_is_refused(run: &Run<'_>) -> CheckResult {
 }
 
 /// Without a secret every webhook is rejected, including one signed with an empty secret.
-pub(super) async fn no_secret_opens_nothing(run: &Run<'_>) -> CheckResult {
+pub(super) async fn missing_secret_verifies_nothing(run: &Run<'_>) -> CheckResult {
     let webhooks = proven(run)?;
     let mut setup = run.setup("http://127.0.0.1:9", Pace::Patient);
     setup.webhook_secrets.clear();
@@ -224,7 +224,7 @@ pub(super) async fn no_secret_opens_nothing(run: &Run<'_>) -> CheckResult {
 }
 
 /// During a rotation the old and the new secret verify; afterwards the old one does not.
-pub(super) async fn old_and_new_secret_open_during_a_rotation(run: &Run<'_>) -> CheckResult {
+pub(super) async fn both_secrets_verify_during_a_rotation(run: &Run<'_>) -> CheckResult {
     let webhooks = proven(run)?;
     let Some(webhook) = webhooks.first() else { return applies(false, "expected a recorded webhook, got none") };
     for both in [[OWN, NEXT], [NEXT, OWN]] {
@@ -241,7 +241,7 @@ pub(super) async fn old_and_new_secret_open_during_a_rotation(run: &Run<'_>) -> 
 }
 
 /// The secret of one account yields no event of another.
-pub(super) async fn a_secret_makes_events_of_its_own_accounts_only(run: &Run<'_>) -> CheckResult {
+pub(super) async fn secret_is_limited_to_its_accounts(run: &Run<'_>) -> CheckResult {
     let has_message = |webhook: &Webhook| {
         webhook
             .expected_events()

@@ -16,7 +16,7 @@ use crate::testing::run::{CheckError, CheckResult, OWN, Pace, Run, ensure};
 use crate::testing::subject::{Call, EventKind, Expectation};
 
 /// Every declared capability has a recording.
-pub(super) async fn what_is_declared_is_recorded(run: &Run<'_>) -> CheckResult {
+pub(super) async fn declared_capabilities_are_recorded(run: &Run<'_>) -> CheckResult {
     let can = &run.info.capability;
     let (exchanges, webhooks) = (run.subject.exchanges(), run.subject.webhooks());
     let sent: Vec<Message> = exchanges.iter().filter_map(|exchange| exchange.accepted().cloned()).collect();
@@ -128,7 +128,7 @@ async fn names_credentials(run: &Run<'_>) -> CheckResult<bool> {
 }
 
 /// Undeclared calls are refused as unsupported, and none reaches the gateway.
-pub(super) async fn what_is_not_declared_is_refused_before_the_network(run: &Run<'_>) -> CheckResult {
+pub(super) async fn undeclared_capabilities_are_refused_offline(run: &Run<'_>) -> CheckResult {
     let gateway = FakeGateway::start().await;
     let channel = run.connect(&gateway.base_url(), Pace::Patient)?;
     let person = run

@@ -16,7 +16,7 @@ use crate::testing::subject::{Call, Exchange, Webhook};
 ///
 /// The gateway of this check echoes the whole request in each response, and plants a number, a message id, a token and a
 /// name in every value of responses, headers and webhooks: codes, request ids, states, reasons and media types too.
-pub(super) async fn nothing_secret_or_personal_is_shown(run: &Run<'_>) -> CheckResult {
+pub(super) async fn output_has_no_secret_or_personal_data(run: &Run<'_>) -> CheckResult {
     let mut needles = Needles::default();
     run.subject.secrets().iter().chain(&[OWN, NEXT, OTHER].map(str::to_owned)).for_each(|s| needles.add("a secret", s));
     for exchange in run.subject.exchanges() {
@@ -251,7 +251,7 @@ fn add_events(events: &[Event], needles: &mut Needles) {
 
 /// Every request uses the context's transport and the base URL: tests must not reach the real gateway, and an embedder's
 /// proxy must not be bypassed.
-pub(super) async fn it_connects_to_nobody_else(run: &Run<'_>) -> CheckResult {
+pub(super) async fn only_the_gateway_is_contacted(run: &Run<'_>) -> CheckResult {
     for exchange in run.subject.exchanges() {
         let before = run.calls();
         let gateway = run.replay(&exchange, |_, step| step.unconditional()).await?.gateway;
