@@ -163,7 +163,17 @@ fn run_check(subject: &dyn Subject, check: &Check) -> CheckOutcome {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
             let runtime = runtime.map_err(|error| CheckError::Failed(format!("cannot build a runtime: {error}")))?;
             let run = Run::new(subject, seed)?;
-            let limited = async { tokio::time::timeout(CHECK_TIMEOUT, (check.run)(&run)).await };
+            let checked = async {
+                // One failure says it, not one for each check that makes a call.
+                if check.needs_calls()
+                    && let Some(exchange) = run.calling()
+                    && !run.reaches(&exchange).await?
+                {
+                    return Err(CheckError::DoesNotApply("no request reaches the fake gateway"));
+                }
+                (check.run)(&run).await
+            };
+            let limited = async { tokio::time::timeout(CHECK_TIMEOUT, checked).await };
             let done = runtime.block_on(limited);
             // Remaining tasks belong to abandoned connections.
             runtime.shutdown_background();

@@ -184,6 +184,20 @@ impl<'s> Run<'s> {
         self.subject.exchanges().into_iter().filter(|exchange| exchange.accepted().is_some()).collect()
     }
 
+    /// Returns a recorded call that makes a request: a send if one is recorded.
+    pub(super) fn calling(&self) -> Option<Exchange> {
+        let all = self.subject.exchanges();
+        let send = all.iter().position(|exchange| exchange.accepted().is_some() && !exchange.steps.is_empty());
+        let call = send.or_else(|| all.iter().position(|exchange| !exchange.steps.is_empty()))?;
+        all.into_iter().nth(call)
+    }
+
+    /// Returns `true` if a recorded call reaches the fake gateway.
+    pub(super) async fn reaches(&self, exchange: &Exchange) -> CheckResult<bool> {
+        let gateway = self.replay(exchange, |_, step| step.unconditional()).await?.gateway;
+        Ok(!gateway.asked().is_empty())
+    }
+
     /// Returns the template of sends, if the channel calls a gateway.
     pub(super) fn model(&self) -> CheckResult<Model> {
         applies(!self.subject.in_memory(), "in memory: it calls no gateway")?;
@@ -495,6 +509,12 @@ pub(super) fn compare_events(events: &[Event], expected: &[ExpectedEvent]) -> st
         }
         if expected.at.is_some_and(|at| event.envelope().at != at) {
             return differs("time");
+        }
+        if let (Some(resume), Event::OptOut(opt_out)) = (expected.resume, event)
+            && opt_out.resume != resume
+        {
+            let name = |resume| if resume { "an opt-in" } else { "an opt-out" };
+            return Err(format!("event {nth}: expected {}, got {}", name(resume), name(opt_out.resume)));
         }
         match (expected.state, event.as_delivery().map(|delivery| delivery.state)) {
             (Some(expected), Some(got)) if expected != got => {

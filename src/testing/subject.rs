@@ -43,6 +43,12 @@ pub trait Subject: Send + Sync {
     /// of the [`Setup`].
     fn secrets(&self) -> Vec<String>;
 
+    /// Returns the credentials among [`secrets`](Self::secrets) that never leave the process: they sign requests or
+    /// webhooks. Defaults to none. Every other credential must occur in a recorded request.
+    fn signing_secrets(&self) -> Vec<String> {
+        Vec::new()
+    }
+
     /// Returns recorded calls, with their requests and results.
     ///
     /// At least one for each declared capability; for sends, an accepted one for each kind of content, and the gateway's
@@ -373,6 +379,8 @@ pub struct Webhook {
     pub(super) request: http::Request<Bytes>,
     pub(super) signed: bool,
     pub(super) result: Reception,
+    /// The address of the group that the messages belong to.
+    pub(super) group: Option<String>,
     pub(super) place: &'static Location<'static>,
 }
 
@@ -414,7 +422,7 @@ impl Webhook {
         let query = query.trim_start_matches('?');
         let mut request = http::Request::new(Bytes::new());
         *request.uri_mut() = format!("/webhook?{query}").parse().unwrap_or_default();
-        Self { request, signed: true, result: Reception::Any, place: Location::caller() }
+        Self { request, signed: true, result: Reception::Any, group: None, place: Location::caller() }
     }
 
     #[track_caller]
@@ -423,7 +431,7 @@ impl Webhook {
         *request.method_mut() = Method::POST;
         *request.uri_mut() = http::Uri::from_static("/webhook");
         request.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
-        Self { request, signed: true, result: Reception::Any, place: Location::caller() }
+        Self { request, signed: true, result: Reception::Any, group: None, place: Location::caller() }
     }
 
     /// Sets the path and query, `/webhook` by default.
@@ -435,6 +443,13 @@ impl Webhook {
     /// Adds a header that is not part of the signature.
     pub fn header(mut self, name: &'static str, value: &'static str) -> Self {
         self.request.headers_mut().insert(HeaderName::from_static(name), HeaderValue::from_static(value));
+        self
+    }
+
+    /// Declares that its messages belong to a group with this address, in the format of
+    /// [`Address::expose`](crate::Address::expose). Their replies must go there.
+    pub fn from_group(mut self, address: impl Into<String>) -> Self {
+        self.group = Some(address.into());
         self
     }
 
@@ -497,6 +512,7 @@ pub struct ExpectedEvent {
     pub(super) from: Option<String>,
     pub(super) state: Option<DeliveryState>,
     pub(super) at: Option<Timestamp>,
+    pub(super) resume: Option<bool>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -524,7 +540,7 @@ impl EventKind {
 
 impl ExpectedEvent {
     fn new(kind: EventKind) -> Self {
-        Self { kind, id: None, key: None, text: None, from: None, state: None, at: None }
+        Self { kind, id: None, key: None, text: None, from: None, state: None, at: None, resume: None }
     }
 
     /// Creates an inbound message with this id and any content.
@@ -569,9 +585,14 @@ impl ExpectedEvent {
         self
     }
 
-    /// Creates an opt-out or opt-in.
+    /// Creates an opt-out.
     pub fn opt_out() -> Self {
-        Self::new(EventKind::OptOut)
+        Self { resume: Some(false), ..Self::new(EventKind::OptOut) }
+    }
+
+    /// Creates the withdrawal of an opt-out.
+    pub fn opt_in() -> Self {
+        Self { resume: Some(true), ..Self::new(EventKind::OptOut) }
     }
 
     /// Creates a change of a person's address.

@@ -6,6 +6,7 @@ use std::pin::Pin;
 use super::run::{CheckResult, Run};
 
 mod capabilities;
+mod events;
 mod files;
 mod malformed;
 mod outcomes;
@@ -18,7 +19,15 @@ mod signatures;
 
 pub(super) struct Check {
     pub(super) name: &'static str,
+    module: &'static str,
     pub(super) run: for<'r> fn(&'r Run<'_>) -> Running<'r>,
+}
+
+impl Check {
+    /// Returns `true` if the check says nothing unless calls reach the fake gateway.
+    pub(super) fn needs_calls(&self) -> bool {
+        matches!(self.module, "files" | "outcomes" | "output" | "queries" | "sending")
+    }
 }
 
 type Running<'r> = Pin<Box<dyn Future<Output = CheckResult> + 'r>>;
@@ -28,7 +37,7 @@ type Running<'r> = Pin<Box<dyn Future<Output = CheckResult> + 'r>>;
 macro_rules! checks {
     ($dollar:tt $($module:ident { $($name:ident)* })*) => {
         pub(super) const TABLE: &[Check] =
-            &[$($(Check { name: stringify!($name), run: |run| Box::pin($module::$name(run)) },)*)*];
+            &[$($(Check { name: stringify!($name), module: stringify!($module), run: |run| Box::pin($module::$name(run)) },)*)*];
 
         /// The names of the checks, in their order:
         ///
@@ -52,7 +61,10 @@ macro_rules! checks {
 
 checks! { $
     recordings {
+        requests_reach_the_fake_gateway
         results_match_their_snapshot
+        common_cases_are_recorded
+        credentials_are_named_and_sent
     }
     capabilities {
         declared_capabilities_are_recorded
@@ -80,6 +92,8 @@ checks! { $
         truncated_response_is_unknown
         unreadable_success_is_unknown
         success_without_an_id_is_unknown
+        partial_success_is_unknown_or_the_same
+        acceptance_is_not_above_accepted
         server_error_is_unknown
         client_error_is_rejected
         redirect_is_not_followed
@@ -101,6 +115,14 @@ checks! { $
         random_bytes_never_panic
         handshake_gets_the_recorded_response
     }
+    events {
+        event_ids_are_unique_across_webhooks
+        edit_has_an_event_id_of_its_own
+        selection_and_file_have_an_id
+        group_message_is_answered_to_the_group
+        failed_delivery_has_a_kind
+        event_time_follows_the_webhook
+    }
     malformed {
         malformed_value_costs_no_other_event
         malformed_webhook_of_others_returns_nothing
@@ -119,9 +141,11 @@ checks! { $
     }
     queries {
         poll_returns_the_recorded_events
+        cursor_moves_with_the_events
         poll_and_webhook_return_the_same_event
         look_up_returns_the_recorded_outcome
         failed_look_up_is_inconclusive
+        look_up_finds_no_other_message
         indicator_makes_the_recorded_request
         health_returns_the_recorded_result
     }

@@ -8,6 +8,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::model::clock::Timestamp;
+use crate::model::delivery::DeliveryState;
 use crate::model::error::{Error, ErrorKind, Outcome, Result};
 use crate::model::message::Accepted;
 use crate::testing::fake_gateway::{FakeGateway, RefusedPort};
@@ -204,6 +205,95 @@ pub(super) async fn success_without_an_id_is_unknown(run: &Run<'_>) -> CheckResu
                 _ => ensure!(false, "{what}: expected a result of the send, got none"),
             }
         }
+    }
+    Ok(())
+}
+
+/// A success with a damaged member is the same acceptance, or unknown: it may have been accepted, as this message only.
+pub(super) async fn partial_success_is_unknown_or_the_same(run: &Run<'_>) -> CheckResult {
+    applies(!run.subject.in_memory(), "in memory: it calls no gateway")?;
+    let mut seen = std::collections::BTreeSet::new();
+    for exchange in run.accepted_sends() {
+        let (Some(last), Expectation::Accepted(ids)) = (exchange.steps.last(), &exchange.result) else { continue };
+        let Ok(whole) = serde_json::from_slice::<Value>(last.answer()) else { continue };
+        if !seen.insert(last.answer().clone()) {
+            continue;
+        }
+        let nth_last = exchange.steps.len() - 1;
+        for pointer in members(&whole, String::new()) {
+            for damage in [None, Some(json!("")), Some(json!(null)), Some(json!(7)), Some(json!("x")), Some(json!([]))]
+            {
+                let mut damaged = whole.clone();
+                let (above, name) = pointer.rsplit_once('/').unwrap_or_default();
+                match (damaged.pointer_mut(above), &damage) {
+                    (Some(Value::Object(members)), None) => _ = members.remove(&unescaped(name)),
+                    (Some(Value::Object(members)), Some(value)) => _ = members.insert(unescaped(name), value.clone()),
+                    _ => continue,
+                }
+                let change = |nth, step: Step| match nth == nth_last {
+                    true => step.unconditional().with_answer(damaged.to_string()),
+                    false => step.unconditional(),
+                };
+                let what = match &damage {
+                    Some(value) => format!("{}: a success with {value} at {pointer}", exchange.place),
+                    None => format!("{}: a success without {pointer}", exchange.place),
+                };
+                match run.replay(&exchange, change).await?.result {
+                    CallResult::Accepted(accepted) => {
+                        let got: Vec<_> = accepted.ids().map(crate::model::id::MessageId::as_str).collect();
+                        // An id of another value is another id; one of another type is none.
+                        let renamed = damage == Some(json!("x")) || damage == Some(json!(7));
+                        ensure!(renamed || got == *ids, "{what}: expected the ids {ids:?} or an error, got {got:?}");
+                    }
+                    CallResult::Failed(error) => {
+                        let outcome = error.outcome();
+                        ensure!(outcome == Outcome::Unknown, "{what}: expected Unknown, got {outcome:?}");
+                    }
+                    _ => {}
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The JSON pointers of all members of objects.
+fn members(value: &Value, at: String) -> Vec<String> {
+    match value {
+        Value::Array(all) => {
+            all.iter().enumerate().flat_map(|(n, value)| members(value, format!("{at}/{n}"))).collect()
+        }
+        Value::Object(all) => {
+            let below = all.iter().flat_map(|(name, value)| {
+                let at = format!("{at}/{}", name.replace('~', "~0").replace('/', "~1"));
+                [at.clone()].into_iter().chain(members(value, at))
+            });
+            below.collect()
+        }
+        _ => Vec::new(),
+    }
+}
+
+fn unescaped(name: &str) -> String {
+    name.replace("~1", "/").replace("~0", "~")
+}
+
+/// An acceptance is not a delivery: a state above `Accepted` needs the gateway's own word for it.
+pub(super) async fn acceptance_is_not_above_accepted(run: &Run<'_>) -> CheckResult {
+    applies(!run.subject.in_memory(), "in memory: it calls no gateway")?;
+    for exchange in run.accepted_sends() {
+        let CallResult::Accepted(accepted) = run.replay(&exchange, |_, step| step.unconditional()).await?.result else {
+            continue;
+        };
+        let told = accepted.status.as_deref().is_some_and(|status| {
+            let answer = exchange.steps.last().map(|step| step.answer().clone()).unwrap_or_default();
+            !status.is_empty() && answer.windows(status.len()).any(|piece| piece == status.as_bytes())
+        });
+        let (state, place) = (accepted.state, exchange.place);
+        let proven = told || matches!(state, DeliveryState::Accepted | DeliveryState::Unrecognised);
+        ensure!(proven, "{place}: expected Accepted, got {state:?} without the gateway's status in `Accepted::status`");
+        let read = matches!(state, DeliveryState::Delivered | DeliveryState::Read);
+        ensure!(!read, "{place}: expected an acceptance, got {state:?}: report it as a delivery event");
     }
     Ok(())
 }

@@ -6,7 +6,9 @@ use serde_json::Value;
 
 use crate::model::error::Outcome;
 use crate::model::event::Event;
+use crate::model::id::MessageId;
 use crate::model::lookup::LookupOutcome;
+use crate::testing::request::ReceivedRequest;
 use crate::testing::run::{CallResult, CheckResult, OWN, Run, applies, ensure};
 use crate::testing::step::Step;
 use crate::testing::subject::{Call, Exchange};
@@ -24,6 +26,118 @@ async fn play(run: &Run<'_>, call: &str, declared: bool) -> CheckResult {
 /// Each recorded poll makes its requests and returns its events.
 pub(super) async fn poll_returns_the_recorded_events(run: &Run<'_>) -> CheckResult {
     play(run, "poll", run.info.capability.poll).await
+}
+
+/// A poll returns a cursor that moves with its events, stays where it is without any, and is used by the next poll.
+pub(super) async fn cursor_moves_with_the_events(run: &Run<'_>) -> CheckResult {
+    applies(run.info.capability.poll, "not declared")?;
+    applies(!run.subject.in_memory(), "in memory: it calls no gateway")?;
+    let mut any = false;
+    for exchange in &run.subject.exchanges() {
+        let Call::Poll(after) = &exchange.call else { continue };
+        let first = run.replay(exchange, |_, step| step).await?;
+        let CallResult::Page(page) = &first.result else { continue };
+        let place = exchange.place;
+        ensure!(!page.more || page.next.is_some(), "{place}: expected a cursor of a page with more to come, got none");
+        let empty = |_, step: Step| match emptied(step.answer()) {
+            Some(answer) => step.unconditional().with_answer(answer),
+            None => step.unconditional(),
+        };
+        if let CallResult::Page(nothing) = run.replay(exchange, empty).await?.result
+            && nothing.events.is_empty()
+        {
+            let stays = nothing.next.is_none() || nothing.next == *after;
+            ensure!(
+                stays,
+                "{place}: expected the same cursor after a page without events, got another: it would skip some"
+            );
+        }
+        if page.events.is_empty() {
+            continue;
+        }
+        any = true;
+        let moved = page.next.is_some() && page.next != *after;
+        ensure!(moved, "{place}: expected a cursor after the events of the page, got none or the same");
+        let again = Exchange { call: Call::Poll(page.next.clone()), ..exchange.clone() };
+        let again = run.replay(&again, |_, step| step.unconditional()).await?;
+        if let CallResult::Page(second) = &again.result {
+            let paths = |asked: Vec<ReceivedRequest>| {
+                asked.into_iter().map(|asked| (asked.path, asked.body)).collect::<Vec<_>>()
+            };
+            let same_request = paths(first.gateway.asked()) == paths(again.gateway.asked());
+            let ids: Vec<_> = page.events.iter().map(Event::id).collect();
+            let repeated = second.events.iter().any(|event| ids.contains(&event.id()));
+            ensure!(
+                !(same_request && repeated),
+                "{place}: expected the next poll to continue after the cursor, got the same request and events"
+            );
+        }
+    }
+    applies(any, "no poll with events is recorded")
+}
+
+/// Empties each array of objects in a JSON answer.
+fn emptied(answer: &[u8]) -> Option<String> {
+    fn walk(value: &mut Value) {
+        match value {
+            Value::Array(all) if all.iter().all(Value::is_object) => all.clear(),
+            Value::Array(all) => all.iter_mut().for_each(walk),
+            Value::Object(all) => all.values_mut().for_each(walk),
+            _ => {}
+        }
+    }
+    let mut answer = serde_json::from_slice(answer).ok()?;
+    walk(&mut answer);
+    Some(answer.to_string())
+}
+
+/// A look-up finds the message that was asked for, and no other that the gateway returns in its place.
+pub(super) async fn look_up_finds_no_other_message(run: &Run<'_>) -> CheckResult {
+    applies(run.info.capability.look_up, "not declared")?;
+    applies(!run.subject.in_memory(), "in memory: it calls no gateway")?;
+    let mut any = false;
+    for exchange in &run.subject.exchanges() {
+        let Call::LookUp(query) = &exchange.call else { continue };
+        let found = run.replay(exchange, |_, step| step).await?.result;
+        if !matches!(found, CallResult::LookupOutcome(LookupOutcome::Found(_))) {
+            continue;
+        }
+        let reference = run.info.reference(&query.message);
+        let names = [query.id.as_ref().map(MessageId::as_str), query.message.key.as_deref(), reference.as_deref()];
+        let names: Vec<&str> = names.into_iter().flatten().collect();
+        let other = |answer: &[u8]| {
+            let answer = String::from_utf8_lossy(answer).into_owned();
+            let changed = names.iter().fold(answer.clone(), |answer, name| answer.replace(name, &another(name)));
+            (changed != answer).then_some(changed)
+        };
+        let named = exchange.steps.iter().any(|step| other(step.answer()).is_some());
+        if !named {
+            continue;
+        }
+        any = true;
+        let change = |_, step: Step| match other(step.answer()) {
+            Some(answer) => step.unconditional().with_answer(answer),
+            None => step.unconditional(),
+        };
+        let result = run.replay(exchange, change).await?.result;
+        ensure!(
+            !matches!(result, CallResult::LookupOutcome(LookupOutcome::Found(_))),
+            "{}: expected no match if the gateway returns another message, got found",
+            exchange.place
+        );
+    }
+    applies(any, "no look-up is recorded whose answer names the message")
+}
+
+/// Returns another name of the same length and alphabet.
+fn another(name: &str) -> String {
+    let other = |c: char| match c {
+        '9' => '0',
+        '0'..='8' => char::from_u32(c as u32 + 1).unwrap_or(c),
+        c => c,
+    };
+    let changed: String = name.chars().map(other).collect();
+    if changed == name { name.chars().rev().chain(['x']).collect() } else { changed }
 }
 
 /// An event received by webhook and by poll is the same, except for its raw bytes.
@@ -79,7 +193,7 @@ fn differs(one: &Value, other: &Value, at: &str) -> Option<String> {
 }
 
 /// Returns an event without its raw bytes and time.
-fn bare(event: &Event) -> Value {
+pub(super) fn bare(event: &Event) -> Value {
     let mut value = serde_json::to_value(event).unwrap_or_default();
     for event in value.as_object_mut().into_iter().flat_map(|object| object.values_mut()) {
         if let Some(envelope) = event.get_mut("envelope").and_then(Value::as_object_mut) {
