@@ -11,7 +11,7 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use http::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, LOCATION, RETRY_AFTER};
 use http::{Method, Request, StatusCode, Uri};
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, PercentEncode, utf8_percent_encode};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -161,6 +161,11 @@ impl Endpoint {
     pub fn with_overrides(mut self, overrides: BTreeMap<String, ErrorClass>) -> Self {
         self.overrides = Arc::new(overrides);
         self
+    }
+
+    /// Returns the gateway's name.
+    pub fn gateway(&self) -> &'static str {
+        self.gateway
     }
 
     /// Returns the base URL.
@@ -692,11 +697,30 @@ pub fn segment<'a>(field: &'static str, id: &'a str) -> Result<Cow<'a, str>> {
     if matches!(id, "" | "." | "..") || id.contains(divides) {
         return Err(Error::invalid(field, "cannot be used in a URL path"));
     }
-    Ok(utf8_percent_encode(id, SEGMENT).into())
+    Ok(percent(id).into())
+}
+
+/// Returns the query string of these parameters, in which everything but the unreserved characters is percent-encoded.
+///
+/// No client encodes it any further, so that a signature over it holds.
+///
+/// ```
+/// use civic_messaging::adapter::query;
+///
+/// assert_eq!(query(&[("to", "+44 7700"), ("page", "2")]), "to=%2B44%207700&page=2");
+/// ```
+pub fn query(pairs: &[(&str, &str)]) -> String {
+    let pair = |(name, value): &(&str, &str)| format!("{}={}", percent(name), percent(value));
+    pairs.iter().map(pair).collect::<Vec<_>>().join("&")
+}
+
+/// Percent-encodes everything but the unreserved characters.
+pub(super) fn percent(text: &str) -> PercentEncode<'_> {
+    utf8_percent_encode(text, RESERVED)
 }
 
 /// Everything but the unreserved characters (RFC 3986, 2.3).
-const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+const RESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
 /// Returns the value of a `Bearer` header, marked as sensitive.
 ///

@@ -8,14 +8,18 @@ pub use crate::__lenient as lenient;
 
 mod endpoint;
 mod lenient;
+mod oauth1;
+mod oauth2;
 mod receive;
 #[cfg(any(feature = "meta", feature = "twilio", feature = "x"))]
 pub(crate) mod wire;
 pub use crate::model::info::{AddressRule, MessageRule};
 pub use endpoint::{
     Access, Answer, Credential, Endpoint, FetchLimits, Limited, RETRY_AFTER_MAX, RETRY_AFTER_MIN, VendorError, basic,
-    bearer, retry_after, segment, sensitive,
+    bearer, query, retry_after, segment, sensitive,
 };
+pub use oauth1::OAuth1;
+pub use oauth2::{OAuth2, TokenSource};
 pub use receive::{Collector, EVENTS_MAX, Owner, receive};
 
 pub mod json {

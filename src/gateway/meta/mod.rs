@@ -148,7 +148,7 @@ impl Config {
 
     fn with_token(access_token: impl Into<String>) -> Result<Self> {
         Ok(Self {
-            access_token: Secret::new(access_token).map_err(|e| e.with_field("access_token"))?,
+            access_token: Secret::setting("access_token", access_token)?,
             phone_number_id: None,
             page_id: None,
             business_account_id: None,
@@ -167,7 +167,7 @@ impl Config {
     /// # Errors
     /// [`ErrorKind::Config`](crate::ErrorKind::Config) when it is empty, blank or too short.
     pub fn app_secret(mut self, secret: impl Into<String>) -> Result<Self> {
-        self.app_secrets.push(Secret::new(secret).map_err(|e| e.with_field("app_secrets"))?.into());
+        self.app_secrets.push(Secret::setting("app_secrets", secret)?.into());
         Ok(self)
     }
 
@@ -176,7 +176,7 @@ impl Config {
     /// # Errors
     /// [`ErrorKind::Config`](crate::ErrorKind::Config) when it is empty, blank or too short.
     pub fn verify_token(mut self, token: impl Into<String>) -> Result<Self> {
-        self.verify_token = Some(Secret::new(token).map_err(|e| e.with_field("verify_token"))?);
+        self.verify_token = Some(Secret::setting("verify_token", token)?);
         Ok(self)
     }
 

@@ -105,7 +105,7 @@ impl Config {
     pub fn new(account_sid: impl Into<String>, auth_token: impl Into<String>) -> Result<Self> {
         Ok(Self {
             account_sid: account_sid.into(),
-            auth_token: Secret::new(auth_token).map_err(|e| e.with_field("auth_token"))?,
+            auth_token: Secret::setting("auth_token", auth_token)?,
             api_key: None,
             from: None,
             messaging_service_sid: None,
@@ -140,7 +140,7 @@ impl Config {
     /// # Errors
     /// [`ErrorKind::Config`](crate::ErrorKind::Config) if the secret is empty, blank or too short.
     pub fn api_key(mut self, sid: impl Into<String>, secret: impl Into<String>) -> Result<Self> {
-        let secret = Secret::new(secret).map_err(|e| e.with_field("api_key.secret"))?;
+        let secret = Secret::setting("api_key.secret", secret)?;
         self.api_key = Some(ApiKey { sid: sid.into(), secret });
         Ok(self)
     }
@@ -166,7 +166,7 @@ impl Config {
     /// # Errors
     /// [`ErrorKind::Config`](crate::ErrorKind::Config) if it is empty, blank or too short.
     pub fn shared_key(mut self, secret: impl Into<String>) -> Result<Self> {
-        self.shared_keys.push(Secret::new(secret).map_err(|e| e.with_field("shared_keys"))?.into());
+        self.shared_keys.push(Secret::setting("shared_keys", secret)?.into());
         Ok(self)
     }
 
