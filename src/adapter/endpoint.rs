@@ -18,7 +18,9 @@ use serde::de::DeserializeOwned;
 use crate::context::Context;
 use crate::media::{FileUrl, HostRules, MediaStream};
 use crate::model::clock::{Clock, Timestamp};
+use crate::model::delivery::DeliveryState;
 use crate::model::error::{Error, ErrorClass, ErrorKind, Outcome, Result};
+use crate::model::event::Failure;
 use crate::model::id::MessageId;
 use crate::model::message::Accepted;
 use crate::model::secret::Secret;
@@ -137,7 +139,8 @@ impl Endpoint {
 
     /// Creates an endpoint.
     ///
-    /// `classes` is the vendor's table of error codes, and `vendor_error` parses the vendor's error bodies.
+    /// `classes` is the vendor's table of error codes, in which a row may list several with spaces between, and
+    /// `vendor_error` parses the vendor's error bodies.
     pub fn new(
         gateway: &'static str,
         base: BaseUrl,
@@ -332,8 +335,17 @@ impl Endpoint {
 
     /// Returns the class of a code: from the configuration, else from the vendor's table.
     pub fn class(&self, code: &str) -> Option<ErrorClass> {
-        let row = || self.classes.iter().find(|(row, _)| *row == code).map(|(_, class)| *class);
-        self.overrides.get(code).copied().or_else(row)
+        self.overrides.get(code).copied().or_else(|| row(self.classes, code))
+    }
+
+    /// Returns the reason of a failed delivery, classified as a refusal with this code would be.
+    ///
+    /// It is [`ErrorKind::Rejected`] if the code has no class. If a refusal could be retried, it is temporary.
+    pub fn failure(&self, code: Option<&str>, detail: Option<String>) -> Failure {
+        let class = code.and_then(|code| self.class(code)).unwrap_or(ErrorClass::new(ErrorKind::Rejected));
+        let mut failure = Failure::new(class.kind).temporary(class.retryable).detail(detail);
+        failure.code = code.map(str::to_owned);
+        failure
     }
 
     async fn exchange(&self, mut request: Request<Body>, sending: bool) -> Result<Answer> {
@@ -459,6 +471,30 @@ impl Endpoint {
         }
         error
     }
+}
+
+/// Returns the value of a word in a vendor's table, in which a row may list several words with spaces between.
+pub(crate) fn row<T: Copy>(table: &[(&str, T)], word: &str) -> Option<T> {
+    table.iter().find(|(words, _)| words.split(' ').any(|one| one == word)).map(|(_, value)| *value)
+}
+
+/// Returns the delivery state of a vendor's status word by the vendor's table; [`DeliveryState::Unrecognised`] for any
+/// other word.
+///
+/// A row may list several words with spaces between.
+///
+/// ```
+/// use civic_messaging::DeliveryState;
+/// use civic_messaging::adapter::delivery_state;
+///
+/// const STATES: &[(&str, DeliveryState)] =
+///     &[("QUEUED SENT", DeliveryState::Sent), ("DELIVERED", DeliveryState::Delivered)];
+///
+/// assert_eq!(delivery_state(STATES, "SENT"), DeliveryState::Sent);
+/// assert_eq!(delivery_state(STATES, "PONDERING"), DeliveryState::Unrecognised);
+/// ```
+pub fn delivery_state(states: &[(&str, DeliveryState)], word: &str) -> DeliveryState {
+    row(states, word).unwrap_or(DeliveryState::Unrecognised)
 }
 
 /// Returns the timeout of a request with a body of this length: 30 seconds plus the body's time at

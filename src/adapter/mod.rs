@@ -11,16 +11,17 @@ mod lenient;
 mod oauth1;
 mod oauth2;
 mod receive;
-#[cfg(any(feature = "meta", feature = "twilio", feature = "x"))]
-pub(crate) mod wire;
+pub use crate::model::health::probe;
 pub use crate::model::info::{AddressRule, MessageRule};
+#[cfg(feature = "meta")]
+pub(crate) use endpoint::row;
 pub use endpoint::{
     Access, Answer, Credential, Endpoint, FetchLimits, Limited, RETRY_AFTER_MAX, RETRY_AFTER_MIN, VendorError, basic,
-    bearer, query, retry_after, segment, sensitive,
+    bearer, delivery_state, query, retry_after, segment, sensitive,
 };
 pub use oauth1::OAuth1;
 pub use oauth2::{OAuth2, TokenSource};
-pub use receive::{Collector, EVENTS_MAX, Owner, receive};
+pub use receive::{Collector, EVENTS_MAX, NamedAccount, Owner, receive};
 
 pub mod json {
     //! Lenient JSON parsing, in which a malformed value costs only that value.

@@ -477,7 +477,7 @@ impl Line {
 fn by_tokens(setup: &Setup) -> Result<Config> {
     let [token, old @ ..] = &*setup.webhook_secrets else { return Err(Error::config("auth_token", "is missing")) };
     let mut config = Config::new(ACCOUNT, token.secret().expose())?.public_url(PUBLIC)?.base_url(&setup.base_url)?;
-    config.old_auth_tokens = old.to_vec();
+    config.previous_auth_tokens = old.to_vec();
     Ok(config.status_callback(STATUS))
 }
 

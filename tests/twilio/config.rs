@@ -103,7 +103,7 @@ fn channel_from_configuration_shows_no_secret() {
     let json = json!({
         "gateway": "twilio", "medium": "whatsapp", "account_sid": ACCOUNT, "auth_token": "canary-token-1",
         "api_key": { "sid": "SKffffffffffffffffffffffffffffffff", "secret": "canary-secret-2" }, "from": "+44 7700 900456",
-        "public_url": PUBLIC, "status_callback": "https://sms.example.gov.uk/status", "old_auth_tokens": "canary-token-3",
+        "public_url": PUBLIC, "status_callback": "https://sms.example.gov.uk/status", "previous_auth_tokens": "canary-token-3",
         "shared_keys": ["canary-shared-4", { "secret": "canary-shared-5", "accounts": ["AC1"] }],
         "base_url": "https://api.dublin.ie1.twilio.com", "errors": { "21612": { "kind": "invalid_recipient" } },
     });

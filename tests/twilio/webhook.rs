@@ -23,7 +23,7 @@ async fn events_of_unowned_accounts_are_discarded() {
     let sub = "ACeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeee";
     let mut config = config();
     config
-        .old_auth_tokens
+        .previous_auth_tokens
         .push(SigningSecret::for_accounts(Secret::new("token-of-the-subaccount").unwrap(), [sub.into()]));
     config.account_sid = ACCOUNT.to_uppercase();
     let sms = Twilio::sms_with(config, &context()).unwrap();
@@ -43,7 +43,7 @@ async fn events_of_unowned_accounts_are_discarded() {
 async fn only_auth_tokens_verify_webhooks() {
     let (api_secret, old) = ("secret-of-the-api-key", "the-token-until-yesterday");
     let mut config = config().api_key("SKffffffffffffffffffffffffffffffff", api_secret).unwrap();
-    config.old_auth_tokens.push(key(old));
+    config.previous_auth_tokens.push(key(old));
     let sms = Twilio::sms_with(config.clone(), &context()).unwrap();
     assert!(sms.receive(&signed(TOKEN, INBOUND)).await.is_ok());
     assert!(sms.receive(&signed(old, INBOUND)).await.is_ok());

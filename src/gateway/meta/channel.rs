@@ -5,9 +5,9 @@ use std::borrow::Cow;
 use async_trait::async_trait;
 
 use super::{Meta, Options, messenger, whatsapp};
-use crate::adapter::{self};
+use crate::adapter;
 use crate::channel::{Channel, Indicator};
-use crate::media::MediaStream;
+use crate::media::{MediaStream, publish_files};
 use crate::model::error::{Error, Result};
 use crate::model::event::Inbound;
 use crate::model::health::Health;
@@ -30,10 +30,10 @@ impl Channel for Meta {
             let options = Options::of(&message, &self.info.medium)?;
             if whatsapp::is_stored(&message.content) {
                 // Boxed, so that sends without a file reserve no space for it.
-                message = Cow::Owned(match self.is_messenger() {
-                    true => Box::pin(messenger::publish(self, message.into_owned())).await?,
-                    false => Box::pin(whatsapp::upload(self, message.into_owned())).await?,
-                });
+                message = match self.is_messenger() {
+                    true => Box::pin(publish_files(message, self.context.publish.as_ref())).await?,
+                    false => Cow::Owned(Box::pin(whatsapp::upload(self, message.into_owned())).await?),
+                };
             }
             match self.is_messenger() {
                 true => messenger::encode(&message, &options)?,

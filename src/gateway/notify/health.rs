@@ -41,11 +41,7 @@ impl Notify {
             None => (CheckStatus::Unknown, "the template could not be previewed"),
         };
         let health = health.check_result("characters", status, detail);
-        let (status, detail) = match self.info.capability.receive {
-            true => (CheckStatus::Unknown, "Notify's API does not report where callbacks are sent"),
-            false => (CheckStatus::Warn, "callback_tokens is not set: callbacks cannot be received"),
-        };
-        Ok(health.check_result("webhook", status, detail))
+        Ok(health.check_webhook(self.info.capability.receive, "callback_tokens"))
     }
 
     /// Returns whether delivered messages of this key were billed, if any has cost data.

@@ -51,7 +51,7 @@ pub struct Config {
     ///
     /// These are the previous token during rotation, or those of subaccounts, each with the account it owns.
     #[serde(default, deserialize_with = "webhook::secrets")]
-    pub old_auth_tokens: Vec<SigningSecret>,
+    pub previous_auth_tokens: Vec<SigningSecret>,
     /// Shared keys for HMAC-SHA256 signatures. Once one is set, HMAC-SHA1 signatures are refused.
     #[serde(default, deserialize_with = "webhook::secrets")]
     pub shared_keys: Vec<SigningSecret>,
@@ -74,7 +74,7 @@ impl fmt::Debug for Config {
             .field("public_url", &self.public_url)
             // The URL may hold a token or a password.
             .field("status_callback", &self.status_callback.as_deref().map(UrlHost))
-            .field("old_auth_tokens", &self.old_auth_tokens)
+            .field("previous_auth_tokens", &self.previous_auth_tokens)
             .field("shared_keys", &self.shared_keys)
             .field("base_url", &self.base_url)
             .field("errors", &self.errors)
@@ -111,7 +111,7 @@ impl Config {
             messaging_service_sid: None,
             public_url: None,
             status_callback: None,
-            old_auth_tokens: Vec::new(),
+            previous_auth_tokens: Vec::new(),
             shared_keys: Vec::new(),
             base_url: None,
             errors: BTreeMap::new(),

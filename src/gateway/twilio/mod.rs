@@ -36,7 +36,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use http::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue};
+use http::header::{AUTHORIZATION, HeaderMap};
 
 use crate::adapter::{Endpoint, basic};
 use crate::channel::Channel;
@@ -75,7 +75,7 @@ pub struct Twilio {
     info: Info,
     endpoint: Endpoint,
     context: Context,
-    /// The credential and the content type of a form.
+    /// The credential.
     headers: HeaderMap,
     /// The path of the account's resource, without `.json`.
     account: Arc<str>,
@@ -161,7 +161,7 @@ impl Twilio {
         let accounts = [AccountId::new(account_sid.as_str())];
         let owned = |secret: SigningSecret| secret.or_owns(&accounts);
         let signature = config.public_url.as_ref().map(|url| {
-            let tokens = std::iter::once(config.auth_token.into()).chain(config.old_auth_tokens);
+            let tokens = std::iter::once(config.auth_token.into()).chain(config.previous_auth_tokens);
             Arc::new(Signature::new(url, tokens.map(owned), config.shared_keys.into_iter().map(owned)))
         });
         let base = config.base_url.map_or_else(|| "https://api.twilio.com".parse(), Ok)?;
@@ -177,10 +177,7 @@ impl Twilio {
             }),
             endpoint: endpoint.with_overrides(config.errors),
             context: context.clone(),
-            headers: HeaderMap::from_iter([
-                (AUTHORIZATION, authorization),
-                (CONTENT_TYPE, HeaderValue::from_static("application/x-www-form-urlencoded")),
-            ]),
+            headers: HeaderMap::from_iter([(AUTHORIZATION, authorization)]),
             account: format!("{API_PREFIX}Accounts/{account_sid}").into(),
             uses_api_key: config.api_key.is_some(),
             source,

@@ -8,7 +8,7 @@ use super::lookup::User;
 use crate::channel::Channel;
 use crate::media::MediaStream;
 use crate::model::clock::Clock;
-use crate::model::error::{Error, ErrorKind, Result};
+use crate::model::error::Result;
 use crate::model::health::{CheckStatus, Health};
 use crate::model::info::Info;
 use crate::model::lookup::{LookupOutcome, LookupQuery};
@@ -63,7 +63,7 @@ impl Channel for X {
                     CheckStatus::Fail,
                     "they belong to another account than `user_id`",
                 ),
-                Err(error) => failed(health, "credentials", &error),
+                Err(error) => health.check_error("credentials", &error),
             };
         if self.bearer.is_none() {
             return Ok(health);
@@ -80,15 +80,7 @@ impl Channel for X {
                 CheckStatus::Fail,
                 "X has disabled one that failed the handshake: correct the endpoint and revalidate it",
             ),
-            Err(error) => failed(health, "webhook", &error),
+            Err(error) => health.check_error("webhook", &error),
         })
     }
-}
-
-fn failed(health: Health, name: &'static str, error: &Error) -> Health {
-    let passing = matches!(
-        error.kind(),
-        ErrorKind::Unavailable | ErrorKind::RateLimited | ErrorKind::QuotaExceeded | ErrorKind::Unexpected
-    );
-    health.check_result(name, if passing { CheckStatus::Unknown } else { CheckStatus::Fail }, error.to_string())
 }

@@ -5,9 +5,9 @@ use std::collections::HashMap;
 
 use super::X;
 use super::text::content;
-use super::wire::{Attached, DirectMessage, Members, Named, User, place};
+use super::wire::{Attached, DirectMessage, Members, User, place};
 use crate::adapter::json::{self, Json, List, Piece};
-use crate::adapter::{Collector, Owner};
+use crate::adapter::{Collector, NamedAccount, Owner};
 use crate::model::address::{Address, XUser};
 use crate::model::event::{Delivery, DeliveryOf, DeliveryState, Envelope, Inbound, InboundContent, Profile};
 use crate::model::id::MessageId;
@@ -22,7 +22,7 @@ pub(super) struct Reader<'r, 'w> {
     pub(super) x: &'r X,
     pub(super) json: &'r Json<'r>,
     /// The account that the body as a whole is for, which it says in the older API.
-    pub(super) account: Named<'r>,
+    pub(super) account: NamedAccount<'r>,
     pub(super) events: &'r mut Collector<'w>,
 }
 

@@ -3,7 +3,8 @@
 use std::collections::HashSet;
 
 use super::receive::Source;
-use super::wire::{Edit, Item, Message, Named, Party, Postback, Reaction, ReferralWire};
+use super::wire::{Edit, Item, Message, Party, Postback, Reaction, ReferralWire};
+use crate::adapter::NamedAccount;
 use crate::adapter::json::{self, Occurrences, Piece, Text};
 use crate::model::address::Address;
 use crate::model::clock::Timestamp;
@@ -15,18 +16,18 @@ const ID_MAX: usize = 1_024;
 
 impl Item<'_> {
     pub(super) fn sender(&self) -> Option<Address> {
-        named(&self.sender).address()
+        address(&self.sender)
     }
 
     fn recipient(&self) -> Option<Address> {
-        named(&self.recipient).address()
+        address(&self.recipient)
     }
 
     /// The page that it belongs to: that of its entry, unless it was written to another one; else the page of ours that
     /// it names.
     pub(super) fn account(&self, entry: Option<&str>, webhook: &Verified) -> Option<String> {
         let (sender, recipient) = (named(&self.sender), named(&self.recipient));
-        if recipient.is_disputed {
+        if recipient.is_disputed() {
             return None;
         }
         let Some(page) = entry else {
@@ -35,7 +36,7 @@ impl Item<'_> {
         let is_echo = self.message.as_ref().is_some_and(|message| message.is_echo == Some(true));
         let is_ours = [sender.id(), recipient.id()].contains(&Some(page));
         // An echo is written to a person.
-        let is_unsigned_echo = is_echo && sender.id().is_none() && !sender.is_disputed;
+        let is_unsigned_echo = is_echo && sender.id().is_none() && !sender.is_disputed();
         (is_ours || recipient.id().is_none() || is_unsigned_echo).then(|| page.to_owned())
     }
 
@@ -217,6 +218,10 @@ fn identified(mut inbound: Inbound, id: &str) -> Event {
     inbound.into()
 }
 
-fn named<'a>(parties: &Occurrences<Party<'a>>) -> Named<'a> {
-    Named::new(parties.0.iter().flat_map(|party| &party.id.0).copied())
+fn address(parties: &Occurrences<Party<'_>>) -> Option<Address> {
+    named(parties).id().and_then(|id| Address::messenger(id).ok())
+}
+
+fn named<'a>(parties: &Occurrences<Party<'a>>) -> NamedAccount<'a> {
+    NamedAccount::new(parties.0.iter().flat_map(|party| &party.id.0).copied())
 }

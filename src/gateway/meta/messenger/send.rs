@@ -8,23 +8,10 @@ use super::super::{Meta, Options};
 use crate::adapter::json::{Json, Text};
 use crate::adapter::{Answer, lenient};
 use crate::channel::Indicator;
-use crate::media::published;
 use crate::model::address::Address;
 use crate::model::error::{Error, Result};
 use crate::model::event::Inbound;
 use crate::model::message::{Accepted, Choice, Content, Media, MediaKind, MediaSource, Message, Purpose};
-
-/// Puts a link in the place of each file that lies in the store. A failure here means not sent.
-pub(in super::super) async fn publish(meta: &Meta, mut message: Message) -> Result<Message> {
-    if let Content::Media(files) = &mut message.content {
-        for file in files {
-            if let MediaSource::Stored { .. } = file.source {
-                file.source = published(file, meta.context.publish.as_ref()).await?.into();
-            }
-        }
-    }
-    Ok(message)
-}
 
 /// The body of `POST /{page-id}/messages`.
 pub(in super::super) fn encode(message: &Message, options: &Options) -> Result<Vec<u8>> {
