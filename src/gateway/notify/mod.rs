@@ -114,7 +114,8 @@ pub struct Config {
     /// The base URL of the API.
     #[serde(default)]
     pub base_url: Option<BaseUrl>,
-    /// Error classes by the name in `error`, such as `RateLimitError`, overriding the built-in table.
+    /// Error classes by the name in `error`, such as `RateLimitError`, or by the status of a failed delivery, overriding
+    /// the built-in table.
     #[serde(default)]
     pub errors: BTreeMap<String, ErrorClass>,
 }

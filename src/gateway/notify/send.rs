@@ -35,8 +35,8 @@ impl GatewayOptions for Options {
     const GATEWAY: &'static str = GATEWAY;
 }
 
-/// Encodes a prepared message as a request body.
-pub(super) fn encode(message: &Message, notify: &Notify) -> Result<Vec<u8>> {
+/// Encodes a prepared message.
+pub(super) fn encode<'a>(message: &'a Message, notify: &'a Notify) -> Result<SendRequest<'a>> {
     let (template_id, personalisation) = match &message.content {
         Content::Text(text) => {
             (notify.template_id.as_str(), BTreeMap::from([(notify.body_field.as_str(), text.as_str())]))
@@ -45,14 +45,13 @@ pub(super) fn encode(message: &Message, notify: &Notify) -> Result<Vec<u8>> {
         _ => return Err(Error::unsupported("Notify sends only texts and templates").with_field("content")),
     };
     let own_sender = sms_sender_id(message)?.map(Cow::Owned);
-    let request = SendRequest {
+    Ok(SendRequest {
         phone_number: message.to.expose(),
         template_id,
         personalisation,
         reference: message.key.as_deref(),
         sms_sender_id: own_sender.or(notify.sms_sender_id.as_deref().map(Cow::Borrowed)),
-    };
-    serde_json::to_vec(&request).map_err(|_| Error::invalid("content", "cannot be written as JSON"))
+    })
 }
 
 /// The message rule beyond the capability.
@@ -102,7 +101,7 @@ pub(super) fn decode(message: &Message, answer: &Answer) -> Result<Accepted> {
 }
 
 #[derive(Serialize)]
-struct SendRequest<'a> {
+pub(super) struct SendRequest<'a> {
     phone_number: &'a str,
     template_id: &'a str,
     personalisation: BTreeMap<&'a str, &'a str>,
