@@ -14,6 +14,7 @@ use http::{Method, Request, StatusCode, Uri};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, PercentEncode, utf8_percent_encode};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde_json::value::RawValue;
 
 use crate::context::Context;
 use crate::media::{FileUrl, HostRules, MediaStream};
@@ -22,6 +23,7 @@ use crate::model::delivery::DeliveryState;
 use crate::model::error::{Error, ErrorClass, ErrorKind, Outcome, Result};
 use crate::model::event::Failure;
 use crate::model::id::MessageId;
+use crate::model::json::{self, Json, Text};
 use crate::model::message::Accepted;
 use crate::model::secret::Secret;
 use crate::transport::{BaseUrl, Body, Deadline, PublicOnly, SendProgress, Transport, normal};
@@ -95,6 +97,13 @@ impl Answer {
     /// a success.
     pub fn json<T: DeserializeOwned>(&self) -> Result<T> {
         serde_json::from_slice(&self.body).map_err(|_| self.unreadable())
+    }
+
+    /// Returns a member of the JSON body's object, if it is a string or a number.
+    pub fn member(&self, name: &str) -> Option<String> {
+        let json = Json::new(&self.body);
+        let members: BTreeMap<Cow<'_, str>, &RawValue> = serde_json::from_str(json.text()).ok()?;
+        json::read::<Text<'_>>(members.get(name)?.get())?.to_text()
     }
 
     /// Returns the body as text.

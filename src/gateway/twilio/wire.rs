@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::Twilio;
 use super::address::parse_address;
-use crate::adapter::json::{Json, List, Piece, Text};
+use crate::adapter::json::{List, Piece, Text};
 use crate::adapter::{Answer, VendorError, delivery_state, lenient};
 use crate::model::address::Address;
 use crate::model::error::{ErrorClass, ErrorKind, Scope};
@@ -109,11 +109,9 @@ impl Twilio {
 /// Reads `{"code":21211,"message":"…","more_info":"https://…","status":400}`. The message is not kept, because it may
 /// contain the number.
 pub(super) fn vendor_error(answer: &Answer) -> VendorError<'_> {
-    let json = Json::new(&answer.body);
-    let body: ErrorBody<'_> = json.read().unwrap_or_default();
     let trace = answer.headers.get("twilio-request-id").and_then(|id| id.to_str().ok()).map(Into::into);
     let mut error = VendorError { trace, ..VendorError::default() };
-    if let Some(code) = body.code.to_text() {
+    if let Some(code) = answer.member("code") {
         if is_code(&code) && code.bytes().all(|b| b.is_ascii_digit()) {
             error.help = Some(format!("https://www.twilio.com/docs/errors/{code}").into());
         }
@@ -123,10 +121,6 @@ pub(super) fn vendor_error(answer: &Answer) -> VendorError<'_> {
 }
 
 lenient! {
-    struct ErrorBody<'a> {
-        code: Text<'a>,
-    }
-
     pub(super) struct AccountResource<'a> {
         pub(super) status: Text<'a>,
         pub(super) kind = "type": Text<'a>,

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
+use serde_json::json;
 
 use super::api::{ApiRequest, numeric};
 use super::{GATEWAY, X};
@@ -40,7 +41,7 @@ impl X {
             let rule = format!("the file is over {max} bytes");
             return Err(Error::new(ErrorKind::TooLarge, rule).with_field("media").with_gateway(GATEWAY));
         }
-        let begin = Initialize { media_type: &mime, total_bytes: len, media_category: category };
+        let begin = json!({ "media_type": mime, "total_bytes": len, "media_category": category });
         let answer =
             self.call(ApiRequest::post("media_initialize", "/2/media/upload/initialize").json(&begin)?).await?;
         let mut upload: Upload = self.data(&answer)?;
@@ -119,13 +120,6 @@ fn category(mime: &str) -> Result<(&'static str, u64)> {
             Err(Error::unsupported(what).with_field("media").with_gateway(GATEWAY))
         }
     }
-}
-
-#[derive(Serialize)]
-struct Initialize<'a> {
-    media_type: &'a str,
-    total_bytes: u64,
-    media_category: &'static str,
 }
 
 /// A file on its way up.
