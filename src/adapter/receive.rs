@@ -296,3 +296,24 @@ fn range_in(body: &Bytes, piece: &Bytes) -> Option<Range<usize>> {
     let to = from.checked_add(piece.len())?;
     (to <= body.len()).then_some(from..to)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn account_is_disputed_if_its_names_differ() {
+        for (values, id, is_disputed) in [
+            (&[][..], None, false),
+            (&[r#""7""#, "7", "null", "\"\""], Some("7"), false),
+            (&["7", "8"], None, true),
+            // It would be rounded to another account.
+            (&["18446744073709551617"], None, true),
+            (&["7", "18446744073709551617"], None, true),
+        ] {
+            let named = NamedAccount::new(values.iter().map(|value| Piece::whole(value)));
+            assert_eq!((named.id(), named.is_disputed()), (id, is_disputed), "{values:?}");
+            assert_eq!(named.or(Some("9")), id.or(Some("9").filter(|_| !is_disputed)), "{values:?}");
+        }
+    }
+}

@@ -84,10 +84,10 @@ impl MediaStream {
         self
     }
 
-    /// Fails the stream at its end if the bytes do not have this hash.
+    /// Fails the stream at its end if the bytes do not have this hash, where it is known.
     #[must_use]
-    pub fn hashed(mut self, digest: Digest) -> Self {
-        self.hash = Some((Sha256::new(), digest));
+    pub fn hashed(mut self, digest: impl Into<Option<Digest>>) -> Self {
+        self.hash = digest.into().map(|digest| (Sha256::new(), digest));
         self
     }
 

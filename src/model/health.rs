@@ -113,3 +113,22 @@ fn may_pass(error: &Error) -> bool {
     use ErrorKind::{QuotaExceeded, RateLimited, Unavailable, Unexpected};
     matches!(error.kind(), QuotaExceeded | RateLimited | Unavailable | Unexpected)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn probe_reports_refusals_and_returns_errors_that_may_pass() {
+        let error = |kind| Err::<(), _>(Error::new(kind, "a fault"));
+        for kind in [ErrorKind::Unauthenticated, ErrorKind::Forbidden, ErrorKind::Account, ErrorKind::Config] {
+            let refused = probe(error(kind)).unwrap().unwrap_err();
+            assert_eq!(refused.check("credentials").unwrap().grade, CheckStatus::Fail, "{kind:?}");
+        }
+        for kind in [ErrorKind::Unavailable, ErrorKind::RateLimited, ErrorKind::QuotaExceeded, ErrorKind::Unexpected] {
+            assert_eq!(probe(error(kind)).unwrap_err().kind(), kind);
+            let health = Health::default().check_error("webhook", &error(kind).unwrap_err());
+            assert_eq!(health.check("webhook").unwrap().grade, CheckStatus::Unknown, "{kind:?}");
+        }
+    }
+}

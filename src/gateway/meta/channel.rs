@@ -48,7 +48,7 @@ impl Channel for Meta {
     }
 
     async fn receive(&self, request: &webhook::Request) -> Result<Received> {
-        adapter::receive(request, &self.info, Some(&*self.scheme), "app_secrets", |webhook, events| {
+        adapter::receive(request, &self.info, Some(&*self.connection.scheme), "app_secrets", |webhook, events| {
             match self.is_messenger() {
                 true => messenger::events(webhook, events),
                 false => whatsapp::events(webhook, &self.endpoint, events),
@@ -57,7 +57,7 @@ impl Channel for Meta {
     }
 
     fn verifier(&self) -> Option<&Verifier> {
-        self.verifier.as_ref()
+        self.connection.verifier.as_ref()
     }
 
     async fn poll(&self, _after: Option<&Cursor>) -> Result<Page> {

@@ -16,13 +16,17 @@ use crate::transport::Body;
 use crate::webhook::{HmacSha256, Scheme, SignatureEncoding, Verifier};
 
 /// The parts that differ between the APIs.
+#[derive(Debug)]
 pub(super) struct Connection {
     pub(super) base: &'static str,
     pub(super) scheme: Box<dyn Scheme>,
     pub(super) verifier: Option<Verifier>,
     pub(super) authorization: (HeaderName, HeaderValue),
+    /// The path of the API's root, and of the number or page under it.
     pub(super) root: String,
     pub(super) account: String,
+    /// Files are served at the API's own host, under the path of Meta's address.
+    pub(super) own_files: bool,
     pub(super) errors: &'static [(&'static str, ErrorClass)],
     pub(super) vendor_error: fn(&Answer) -> VendorError<'_>,
 }
@@ -52,6 +56,7 @@ impl Connection {
             authorization: (http::header::AUTHORIZATION, bearer(&config.access_token)?),
             account: format!("{root}/{account}"),
             root,
+            own_files: false,
             errors,
             vendor_error,
         })
@@ -62,7 +67,7 @@ impl Meta {
     pub(super) fn headers(&self, content_type: &'static str) -> HeaderMap {
         // Room for what is added on the way: host, accept.
         let mut headers = HeaderMap::with_capacity(6);
-        headers.insert(self.authorization.0.clone(), self.authorization.1.clone());
+        headers.insert(self.connection.authorization.0.clone(), self.connection.authorization.1.clone());
         headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
         headers
     }

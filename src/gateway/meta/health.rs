@@ -12,7 +12,8 @@ impl Meta {
         if !self.info.capability.health {
             return Err(Error::unsupported("this gateway has no call for its health").with_gateway(self.info.gateway));
         }
-        let path = format!("{}?fields=id,quality_rating,whatsapp_business_manager_messaging_limit", self.account);
+        let path =
+            format!("{}?fields=id,quality_rating,whatsapp_business_manager_messaging_limit", self.connection.account);
         let answer = match probe(self.endpoint.get(&path, self.headers("application/json")).await)? {
             Ok(answer) => answer,
             Err(refused) => return Ok(refused),

@@ -11,7 +11,6 @@ use crate::adapter::{Collector, NamedAccount, Owner};
 use crate::model::address::{Address, XUser};
 use crate::model::event::{Delivery, DeliveryOf, DeliveryState, Envelope, Inbound, InboundContent, Profile};
 use crate::model::id::MessageId;
-use crate::model::json::digest;
 
 pub(super) const MESSAGES: &str = "direct_message_events";
 pub(super) const READS: &str = "direct_message_mark_read_events";
@@ -56,7 +55,7 @@ impl<'r> Reader<'r, '_> {
             return self.events.unrecognised(envelope, event.kind.some().unwrap_or("direct_message"), None);
         };
         // Without an id, sender and time identify the message, and a digest of the whole identifies the event.
-        let digested = || format!("direct_message/{}", digest(envelope.raw.as_bytes()));
+        let digested = || format!("direct_message/{}", envelope.raw.digest());
         let own_id = || match event.at() {
             Some(at) => format!("direct_message/{}/{}", from.id(), at.as_millis()),
             None => digested(),

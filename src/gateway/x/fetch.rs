@@ -40,10 +40,7 @@ impl X {
         };
         let url = url.as_str();
         let stream = self.signer.authorise(|token| self.fetch_once(url, token)).await?;
-        Ok(match media.sha256 {
-            Some(digest) => stream.hashed(digest),
-            None => stream,
-        })
+        Ok(stream.hashed(media.sha256))
     }
 
     async fn fetch_once(&self, url: &str, token: Option<Secret>) -> Result<MediaStream> {

@@ -12,7 +12,6 @@ use crate::model::address::{Address, Medium, XUser};
 use crate::model::clock::Timestamp;
 use crate::model::error::Result;
 use crate::model::event::{Account, Envelope, InboundContent, Raw, Topic};
-use crate::model::json::digest;
 use crate::webhook::{
     HmacSha256, Received, Refusal, Request, Response, Scheme, SignatureCoverage, SignatureEncoding, SigningSecret,
     Unverified, Verification, Verified,
@@ -163,7 +162,7 @@ impl<'r> Reader<'r, '_> {
     /// Keeps a value, identified by its name and a digest of it.
     pub(super) fn unrecognised(&mut self, owner: &Owner, piece: &Piece<'_>, name: &str) {
         let envelope = self.envelope(owner, piece, None);
-        let id = format!("{name}/{}", digest(envelope.raw.as_bytes()));
+        let id = format!("{name}/{}", envelope.raw.digest());
         self.events.unrecognised(envelope.identified(Some(&id)), name, None);
     }
 

@@ -94,7 +94,7 @@ impl Item<'_> {
             Some(mid) if beside => identified(inbound, &format!("{mid}/postback")),
             Some(_) => inbound.into(),
             // Two taps may be of one millisecond.
-            None => identified(inbound, &format!("{own_id}/{}", source.digest())),
+            None => identified(inbound, &format!("{own_id}/{}", source.envelope.raw.digest())),
         })
     }
 
@@ -125,14 +125,14 @@ impl Item<'_> {
         // A reaction has no id of its own, and the id in it is that of the message that it is on.
         let id = source.own_id(&format!("{to}/{action}"));
         let inbound = self.inbound(&id, sender, page, InboundContent::Reaction { to: to.into(), emoji }, source);
-        Some(identified(inbound, &format!("{id}/{}", source.digest())))
+        Some(identified(inbound, &format!("{id}/{}", source.envelope.raw.digest())))
     }
 
     fn opened(&self, referral: &ReferralWire<'_>, sender: &Address, page: &Address, source: &Source<'_>) -> Event {
         let id = source.own_id(&format!("referral/{}", sender.expose()));
         let mut inbound = self.inbound(&id, sender, page, InboundContent::Opened, source);
         inbound.referral = Some(referral.referral());
-        identified(inbound, &format!("{id}/{}", source.digest()))
+        identified(inbound, &format!("{id}/{}", source.envelope.raw.digest()))
     }
 
     /// The deliveries of our messages. The first few events keep the whole body, and each later one its own value.
@@ -178,7 +178,7 @@ impl Item<'_> {
         let mid = match own {
             Some(mid) => mid.to_owned(),
             None if message.says_nothing() => return None,
-            None => format!("message/{}", source.digest()),
+            None => format!("message/{}", source.envelope.raw.digest()),
         };
         let echo = message.is_echo == Some(true) || sender == *page;
         let from = if echo { page.clone() } else { sender };

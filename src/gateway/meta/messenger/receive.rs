@@ -9,7 +9,6 @@ use crate::adapter::{Collector, NamedAccount, Owner};
 use crate::model::address::Address;
 use crate::model::clock::Timestamp;
 use crate::model::event::{Envelope, Raw};
-use crate::model::json::digest;
 use crate::webhook::Verified;
 
 /// Collects the events of a verified webhook.
@@ -148,13 +147,13 @@ impl Source<'_> {
         Envelope { raw: Raw::new(self.json.raw(piece.get())), ..self.envelope.clone() }
     }
 
-    pub(super) fn digest(&self) -> String {
-        digest(self.envelope.raw.as_bytes()).to_string()
-    }
-
     /// Builds an id where Meta gives none, the same for a redelivery. Without a time, a digest identifies it.
     pub(super) fn own_id(&self, name: &str) -> String {
-        if self.time.is_empty() { format!("{name}/{}", self.digest()) } else { format!("{name}/{}", self.time) }
+        if self.time.is_empty() {
+            format!("{name}/{}", self.envelope.raw.digest())
+        } else {
+            format!("{name}/{}", self.time)
+        }
     }
 }
 

@@ -16,7 +16,6 @@ use crate::model::clock::Timestamp;
 use crate::model::event::{
     Account, Delivery, DeliveryOf, DeliveryState, Envelope, Inbound, OptOut, OptOutScope, Profile, Raw, Referral, Topic,
 };
-use crate::model::json::digest;
 use crate::webhook::Verified;
 
 /// Collects the events of a verified webhook.
@@ -171,7 +170,8 @@ impl Reader<'_, '_> {
         let ours = source.echo || source.history && is_ours(&message, around);
         let contact = people.find([message.from_user_id.some(), message.from.some()]).filter(|_| !ours);
         let writer = if ours { us(&message, around.own) } else { resident(&message, contact, people) };
-        let id = message.id.some().map_or_else(|| own_id(&envelope), str::to_owned);
+        // A message without an id has that of a digest, so that it is the same when Meta repeats it.
+        let id = message.id.some().map_or_else(|| format!("digest/{}", envelope.raw.digest()), str::to_owned);
         let (from, content) = match (writer, content(&message, &envelope)) {
             (Some(from), Some(content)) => (from, content),
             (writer, _) => {
@@ -293,11 +293,6 @@ impl Reader<'_, '_> {
         let at = time.as_deref().and_then(Timestamp::from_unix);
         self.events.envelope(owner, Raw::new(self.json.raw(piece)), at)
     }
-}
-
-/// The id of a message that has none: a digest of it, so that it is the same when Meta repeats it.
-fn own_id(envelope: &Envelope) -> String {
-    format!("digest/{}", digest(envelope.raw.as_bytes()))
 }
 
 const STATES: &[(&str, DeliveryState)] = &[
