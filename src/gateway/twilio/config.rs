@@ -1,13 +1,12 @@
 //! The settings of a Twilio sender.
 
 use std::collections::BTreeMap;
-use std::fmt;
 
 use serde::Deserialize;
 
 use crate::model::address::Sender;
 use crate::model::error::{Error, ErrorClass, Result};
-use crate::model::id::UrlHost;
+use crate::model::id::CallbackUrl;
 use crate::model::secret::Secret;
 use crate::transport::BaseUrl;
 use crate::webhook::{self, SigningSecret};
@@ -22,7 +21,7 @@ use crate::webhook::{self, SigningSecret};
 /// from = "+447700900456"                          # or messaging_service_sid = "MG…"
 /// public_url = "https://sms.example.gov.uk"
 /// ```
-#[derive(Clone, Deserialize)]
+#[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
 pub struct Config {
@@ -46,7 +45,7 @@ pub struct Config {
     pub public_url: Option<BaseUrl>,
     /// The complete URL for status callbacks. Without it, the messaging service's own setting applies, if any.
     #[serde(default)]
-    pub status_callback: Option<String>,
+    pub status_callback: Option<CallbackUrl>,
     /// Further tokens that verify webhooks.
     ///
     /// These are the previous token during rotation, or those of subaccounts, each with the account it owns.
@@ -61,25 +60,6 @@ pub struct Config {
     /// Error classes by Twilio code, overriding the built-in table for refusals and for failed deliveries.
     #[serde(default)]
     pub errors: BTreeMap<String, ErrorClass>,
-}
-
-impl fmt::Debug for Config {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Config")
-            .field("account_sid", &self.account_sid)
-            .field("auth_token", &self.auth_token)
-            .field("api_key", &self.api_key)
-            .field("from", &self.from)
-            .field("messaging_service_sid", &self.messaging_service_sid)
-            .field("public_url", &self.public_url)
-            // The URL may hold a token or a password.
-            .field("status_callback", &self.status_callback.as_deref().map(UrlHost))
-            .field("previous_auth_tokens", &self.previous_auth_tokens)
-            .field("shared_keys", &self.shared_keys)
-            .field("base_url", &self.base_url)
-            .field("errors", &self.errors)
-            .finish()
-    }
 }
 
 /// An API key of a Twilio account.
@@ -156,7 +136,7 @@ impl Config {
 
     /// Sets the complete URL for status callbacks.
     #[must_use]
-    pub fn status_callback(mut self, url: impl Into<String>) -> Self {
+    pub fn status_callback(mut self, url: impl Into<CallbackUrl>) -> Self {
         self.status_callback = Some(url.into());
         self
     }

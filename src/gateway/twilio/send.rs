@@ -1,7 +1,6 @@
 //! Encoding of a message as Twilio's form, and decoding of the response.
 
 use std::borrow::Cow;
-use std::fmt;
 use std::ops::Not;
 use std::time::Duration;
 
@@ -15,7 +14,7 @@ use crate::adapter::json::Json;
 use crate::model::clock::Timestamp;
 use crate::model::error::{Error, Result};
 use crate::model::event::DeliveryState;
-use crate::model::id::UrlHost;
+use crate::model::id::CallbackUrl;
 use crate::model::message::{Accepted, Content, GatewayOptions, MediaSource, Message, Template};
 use crate::transport::Body;
 
@@ -32,7 +31,7 @@ use crate::transport::Body;
 /// let message = Message::text(Address::phone("07700 900123")?, "It’s bin day").gateway_options(&options)?;
 /// # Ok::<(), civic_messaging::Error>(())
 /// ```
-#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
 pub struct Options {
@@ -66,24 +65,7 @@ pub struct Options {
     pub send_at: Option<Timestamp>,
     /// The complete URL for this message's status callbacks, instead of the configured one.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub status_callback: Option<String>,
-}
-
-impl fmt::Debug for Options {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Options")
-            .field("validity_period", &self.validity_period)
-            .field("smart_encoded", &self.smart_encoded)
-            .field("attempt", &self.attempt)
-            .field("discard_content", &self.discard_content)
-            .field("obfuscate_address", &self.obfuscate_address)
-            .field("shorten_urls", &self.shorten_urls)
-            .field("send_as_mms", &self.send_as_mms)
-            .field("send_at", &self.send_at)
-            // The URL may hold a token or a password.
-            .field("status_callback", &self.status_callback.as_deref().map(UrlHost))
-            .finish()
-    }
+    pub status_callback: Option<CallbackUrl>,
 }
 
 impl GatewayOptions for Options {
@@ -96,8 +78,8 @@ const MAX_VALIDITY: Duration = Duration::from_secs(36_000);
 pub(super) const CALLBACK_RULE: &str = "must be an https URL whose host has no underscore";
 
 /// Returns `true` if Twilio accepts this URL as a status callback.
-pub(super) fn is_callback(url: &str) -> bool {
-    url.parse::<http::Uri>().is_ok_and(|uri| {
+pub(super) fn is_callback(url: &CallbackUrl) -> bool {
+    url.as_str().parse::<http::Uri>().is_ok_and(|uri| {
         let host = uri.host().unwrap_or_default();
         let is_secure = uri.scheme_str() == Some("https") || crate::transport::is_loopback(host);
         is_secure && !host.is_empty() && !host.contains('_')
@@ -117,7 +99,7 @@ pub(super) fn rule<const SERVICE: bool>(message: &Message) -> Result<()> {
     if options.send_at.is_some() && !SERVICE {
         return invalid("options.twilio.send_at", "needs a channel with a messaging service");
     }
-    if options.status_callback.as_deref().is_some_and(|url| !is_callback(url)) {
+    if options.status_callback.as_ref().is_some_and(|url| !is_callback(url)) {
         return invalid("options.twilio.status_callback", CALLBACK_RULE);
     }
     match &message.content {
@@ -179,7 +161,7 @@ impl Twilio {
             }
             (None, None) => None,
         };
-        let own_callback = || self.status_callback.as_deref().map(str::to_owned);
+        let callback = options.status_callback.as_ref().or(self.status_callback.as_ref());
         Ok([
             ("ValidityPeriod", validity.map(|seconds| seconds.to_string())),
             ("SmartEncoded", options.smart_encoded.map(|flag| flag.to_string())),
@@ -190,7 +172,7 @@ impl Twilio {
             ("AddressRetention", options.obfuscate_address.then(|| "obfuscate".to_owned())),
             ("ScheduleType", options.send_at.map(|_| "fixed".to_owned())),
             ("SendAt", options.send_at.map(|at| at.to_string())),
-            ("StatusCallback", options.status_callback.or_else(own_callback)),
+            ("StatusCallback", callback.map(|url| url.as_str().to_owned())),
         ])
     }
 }

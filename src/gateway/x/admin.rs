@@ -12,7 +12,7 @@ use super::{GATEWAY, X};
 use crate::model::address::{Address, XUser};
 use crate::model::clock::Clock;
 use crate::model::error::{Error, Result};
-use crate::model::id::{MessageId, UrlHost};
+use crate::model::id::{CallbackUrl, MessageId};
 use crate::model::json::without_nulls;
 use crate::model::message::{Accepted, Message};
 
@@ -154,27 +154,16 @@ impl X {
 
 /// A registered webhook.
 #[non_exhaustive]
-#[derive(Clone, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub struct Webhook {
     /// X's id of the webhook.
     pub id: String,
     /// The address.
     #[serde(default)]
-    pub url: String,
+    pub url: CallbackUrl,
     /// `true` while X sends events there; `false` after a failed handshake.
     #[serde(default)]
     pub valid: bool,
-}
-
-impl std::fmt::Debug for Webhook {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Webhook")
-            .field("id", &self.id)
-            // Its path or query may hold a token.
-            .field("url", &UrlHost(&self.url))
-            .field("valid", &self.valid)
-            .finish()
-    }
 }
 
 #[derive(Deserialize)]
