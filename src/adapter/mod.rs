@@ -1,7 +1,8 @@
 //! Building blocks of adapters, for this crate and others: requests, webhooks, and lenient parsing.
 //!
 //! [`receive`] implements [`Channel::receive`](crate::Channel::receive): it verifies the request, decides the ownership
-//! of each event, and builds the response. [`json`] parses bodies with undocumented values.
+//! of each event, and builds the response. [`json`] parses bodies with undocumented values. [`Endpoint`] makes the calls,
+//! which [`OAuth1`] or [`TokenSource`] authorise where a bearer token does not.
 
 #[doc(inline)]
 pub use crate::__lenient as lenient;
