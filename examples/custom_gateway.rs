@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use civic_messaging::adapter::json::{Json, Text};
-use civic_messaging::adapter::{self, Answer, Endpoint, VendorError, bearer, lenient};
+use civic_messaging::adapter::{self, Answer, Endpoint, VendorError, bearer, delivery_state, lenient};
 use civic_messaging::capability::TextLimit;
 use civic_messaging::error::ErrorClass;
 use civic_messaging::event::{Envelope, InboundContent, Raw, Unrecognised};
@@ -86,7 +86,7 @@ impl Channel for Severn {
         let body = serde_json::json!({ "from": from, "to": to, "text": text, "reference": message.key });
         let headers = HeaderMap::from_iter([(AUTHORIZATION, bearer(&self.api_token)?)]);
         let answer = self.endpoint.send(self.endpoint.json("/v1/messages", headers, &body)?).await?;
-        answer.accepted([answer.json::<SendResponse>()?.id])
+        answer.accepted(answer.member("id")) // without an id, the outcome is unknown
     }
 
     async fn receive(&self, request: &webhook::Request) -> Result<Received> {
@@ -112,19 +112,12 @@ const ERRORS: &[(&str, ErrorClass)] = &[
     ("NO_SUCH_NUMBER", ErrorClass::new(ErrorKind::InvalidRecipient)),
 ];
 
+/// Severn's delivery statuses.
+const STATES: &[(&str, DeliveryState)] =
+    &[("SENT", DeliveryState::Sent), ("DELIVERED", DeliveryState::Delivered), ("FAILED", DeliveryState::Failed)];
+
 fn vendor_error(answer: &Answer) -> VendorError<'_> {
-    let error = serde_json::from_slice::<ErrorResponse>(&answer.body);
-    error.map_or_else(|_| VendorError::default(), |error| VendorError::new(error.code))
-}
-
-#[derive(Deserialize)]
-struct SendResponse {
-    id: String,
-}
-
-#[derive(Deserialize)]
-struct ErrorResponse {
-    code: String,
+    answer.member("code").map_or_else(VendorError::default, VendorError::new)
 }
 
 lenient! {
@@ -148,12 +141,7 @@ impl Hook<'_> {
                 Inbound::new(envelope, id, from, InboundContent::Text(text)).into()
             }
             (Some(id), None, None, Some(status)) => {
-                let state = match status {
-                    "SENT" => DeliveryState::Sent,
-                    "DELIVERED" => DeliveryState::Delivered,
-                    "FAILED" => DeliveryState::Failed,
-                    _ => DeliveryState::Unrecognised,
-                };
+                let state = delivery_state(STATES, status);
                 Delivery::new(envelope, id, state, status).with_key(self.reference.to_text()).into()
             }
             _ => Unrecognised::new(envelope, "webhook").into(), // kept as raw data, and answered 200

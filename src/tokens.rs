@@ -87,7 +87,6 @@ impl TokenStore for MemoryTokens {
 ///
 /// Every release wakes all waiters, so a waiter that was dropped cannot take a wake-up with it.
 #[derive(Debug, Default)]
-#[cfg_attr(not(feature = "x"), allow(dead_code, reason = "only X refreshes tokens"))]
 pub(crate) struct RefreshLock(Mutex<Waiting>);
 
 #[derive(Debug, Default)]
@@ -103,7 +102,6 @@ pub(crate) struct RefreshGuard<'a>(&'a RefreshLock);
 
 impl RefreshLock {
     /// Acquires the lock.
-    #[cfg_attr(not(feature = "x"), allow(dead_code, reason = "only X refreshes tokens"))]
     pub(crate) async fn acquire(&self) -> RefreshGuard<'_> {
         poll_fn(|cx| {
             let mut waiting = self.0.lock().unwrap_or_else(PoisonError::into_inner);

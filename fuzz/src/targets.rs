@@ -595,7 +595,7 @@ fn is_secret(place: &str) -> bool {
         "client_secret",
         "consumer_key",
         "consumer_secret",
-        "old_auth_tokens",
+        "previous_auth_tokens",
         "refresh_token",
         "shared_keys",
         "verify_token",

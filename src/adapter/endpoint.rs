@@ -11,15 +11,19 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use http::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, LOCATION, RETRY_AFTER};
 use http::{Method, Request, StatusCode, Uri};
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, PercentEncode, utf8_percent_encode};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde_json::value::RawValue;
 
 use crate::context::Context;
 use crate::media::{FileUrl, HostRules, MediaStream};
 use crate::model::clock::{Clock, Timestamp};
+use crate::model::delivery::DeliveryState;
 use crate::model::error::{Error, ErrorClass, ErrorKind, Outcome, Result};
+use crate::model::event::Failure;
 use crate::model::id::MessageId;
+use crate::model::json::{self, Json, Text};
 use crate::model::message::Accepted;
 use crate::model::secret::Secret;
 use crate::transport::{BaseUrl, Body, Deadline, PublicOnly, SendProgress, Transport, normal};
@@ -95,6 +99,13 @@ impl Answer {
         serde_json::from_slice(&self.body).map_err(|_| self.unreadable())
     }
 
+    /// Returns a member of the JSON body's object, if it is a string or a number.
+    pub fn member(&self, name: &str) -> Option<String> {
+        let json = Json::new(&self.body);
+        let members: BTreeMap<Cow<'_, str>, &RawValue> = serde_json::from_str(json.text()).ok()?;
+        json::read::<Text<'_>>(members.get(name)?.get())?.to_text()
+    }
+
     /// Returns the body as text.
     ///
     /// # Errors
@@ -137,7 +148,8 @@ impl Endpoint {
 
     /// Creates an endpoint.
     ///
-    /// `classes` is the vendor's table of error codes, and `vendor_error` parses the vendor's error bodies.
+    /// `classes` is the vendor's table of error codes, in which a row may list several with spaces between, and
+    /// `vendor_error` parses the vendor's error bodies.
     pub fn new(
         gateway: &'static str,
         base: BaseUrl,
@@ -161,6 +173,11 @@ impl Endpoint {
     pub fn with_overrides(mut self, overrides: BTreeMap<String, ErrorClass>) -> Self {
         self.overrides = Arc::new(overrides);
         self
+    }
+
+    /// Returns the gateway's name.
+    pub fn gateway(&self) -> &'static str {
+        self.gateway
     }
 
     /// Returns the base URL.
@@ -327,8 +344,17 @@ impl Endpoint {
 
     /// Returns the class of a code: from the configuration, else from the vendor's table.
     pub fn class(&self, code: &str) -> Option<ErrorClass> {
-        let row = || self.classes.iter().find(|(row, _)| *row == code).map(|(_, class)| *class);
-        self.overrides.get(code).copied().or_else(row)
+        self.overrides.get(code).copied().or_else(|| row(self.classes, code))
+    }
+
+    /// Returns the reason of a failed delivery, classified as a refusal with this code would be.
+    ///
+    /// It is [`ErrorKind::Rejected`] if the code has no class. If a refusal could be retried, it is temporary.
+    pub fn failure(&self, code: Option<&str>, detail: Option<String>) -> Failure {
+        let class = code.and_then(|code| self.class(code)).unwrap_or(ErrorClass::new(ErrorKind::Rejected));
+        let mut failure = Failure::new(class.kind).temporary(class.retryable).detail(detail);
+        failure.code = code.map(str::to_owned);
+        failure
     }
 
     async fn exchange(&self, mut request: Request<Body>, sending: bool) -> Result<Answer> {
@@ -454,6 +480,30 @@ impl Endpoint {
         }
         error
     }
+}
+
+/// Returns the value of a word in a vendor's table, in which a row may list several words with spaces between.
+pub(crate) fn row<T: Copy>(table: &[(&str, T)], word: &str) -> Option<T> {
+    table.iter().find(|(words, _)| words.split(' ').any(|one| one == word)).map(|(_, value)| *value)
+}
+
+/// Returns the delivery state of a vendor's status word by the vendor's table; [`DeliveryState::Unrecognised`] for any
+/// other word.
+///
+/// A row may list several words with spaces between.
+///
+/// ```
+/// use civic_messaging::DeliveryState;
+/// use civic_messaging::adapter::delivery_state;
+///
+/// const STATES: &[(&str, DeliveryState)] =
+///     &[("QUEUED SENT", DeliveryState::Sent), ("DELIVERED", DeliveryState::Delivered)];
+///
+/// assert_eq!(delivery_state(STATES, "SENT"), DeliveryState::Sent);
+/// assert_eq!(delivery_state(STATES, "PONDERING"), DeliveryState::Unrecognised);
+/// ```
+pub fn delivery_state(states: &[(&str, DeliveryState)], word: &str) -> DeliveryState {
+    row(states, word).unwrap_or(DeliveryState::Unrecognised)
 }
 
 /// Returns the timeout of a request with a body of this length: 30 seconds plus the body's time at
@@ -692,11 +742,30 @@ pub fn segment<'a>(field: &'static str, id: &'a str) -> Result<Cow<'a, str>> {
     if matches!(id, "" | "." | "..") || id.contains(divides) {
         return Err(Error::invalid(field, "cannot be used in a URL path"));
     }
-    Ok(utf8_percent_encode(id, SEGMENT).into())
+    Ok(percent(id).into())
+}
+
+/// Returns the query string of these parameters, in which everything but the unreserved characters is percent-encoded.
+///
+/// No client encodes it any further, so that a signature over it holds.
+///
+/// ```
+/// use civic_messaging::adapter::query;
+///
+/// assert_eq!(query(&[("to", "+44 7700"), ("page", "2")]), "to=%2B44%207700&page=2");
+/// ```
+pub fn query(pairs: &[(&str, &str)]) -> String {
+    let pair = |(name, value): &(&str, &str)| format!("{}={}", percent(name), percent(value));
+    pairs.iter().map(pair).collect::<Vec<_>>().join("&")
+}
+
+/// Percent-encodes everything but the unreserved characters.
+pub(super) fn percent(text: &str) -> PercentEncode<'_> {
+    utf8_percent_encode(text, RESERVED)
 }
 
 /// Everything but the unreserved characters (RFC 3986, 2.3).
-const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+const RESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
 /// Returns the value of a `Bearer` header, marked as sensitive.
 ///

@@ -1,22 +1,28 @@
 //! Building blocks of adapters, for this crate and others: requests, webhooks, and lenient parsing.
 //!
 //! [`receive`] implements [`Channel::receive`](crate::Channel::receive): it verifies the request, decides the ownership
-//! of each event, and builds the response. [`json`] parses bodies with undocumented values.
+//! of each event, and builds the response. [`json`] parses bodies with undocumented values. [`Endpoint`] makes the calls,
+//! which [`OAuth1`] or [`TokenSource`] authorise where a bearer token does not.
 
 #[doc(inline)]
 pub use crate::__lenient as lenient;
 
 mod endpoint;
 mod lenient;
+mod oauth1;
+mod oauth2;
 mod receive;
-#[cfg(any(feature = "meta", feature = "twilio", feature = "x"))]
-pub(crate) mod wire;
+pub use crate::model::health::probe;
 pub use crate::model::info::{AddressRule, MessageRule};
+#[cfg(feature = "meta")]
+pub(crate) use endpoint::row;
 pub use endpoint::{
     Access, Answer, Credential, Endpoint, FetchLimits, Limited, RETRY_AFTER_MAX, RETRY_AFTER_MIN, VendorError, basic,
-    bearer, retry_after, segment, sensitive,
+    bearer, delivery_state, query, retry_after, segment, sensitive,
 };
-pub use receive::{Collector, EVENTS_MAX, Owner, receive};
+pub use oauth1::OAuth1;
+pub use oauth2::{OAuth2, TokenSource};
+pub use receive::{Collector, EVENTS_MAX, NamedAccount, Owner, receive};
 
 pub mod json {
     //! Lenient JSON parsing, in which a malformed value costs only that value.

@@ -10,6 +10,7 @@ use crate::model::error::{Error, Result};
 use crate::model::event::{Envelope, Event, Raw, Unrecognised};
 use crate::model::id::AccountId;
 use crate::model::info::Info;
+use crate::model::json::{self, Piece, Text};
 use crate::webhook::{Discarded, Opened, Received, Request, Scheme, Verified};
 
 /// The maximum number of events in one webhook. Meta posts up to 1,000 at once.
@@ -117,6 +118,47 @@ impl Owner {
     /// Returns the account.
     pub fn account(&self) -> &AccountId {
         &self.0
+    }
+}
+
+/// An account that several values name, such as all occurrences of a member, which should agree.
+///
+/// If they differ, the account is disputed and nobody owns it. A number that was rounded while parsing is an account
+/// too, though an unknown one.
+#[derive(Clone, Debug, Default)]
+pub struct NamedAccount<'a> {
+    id: Text<'a>,
+    is_disputed: bool,
+}
+
+impl<'a> NamedAccount<'a> {
+    /// Reads the values.
+    pub fn new(values: impl IntoIterator<Item = Piece<'a>>) -> Self {
+        let mut named = Self::default();
+        for piece in values {
+            let id: Text<'a> = json::read(piece.get()).unwrap_or_default();
+            let is_rounded = id.0.is_none() && piece.get().starts_with(|c: char| c == '-' || c.is_ascii_digit());
+            named.is_disputed |= is_rounded || (id.some().is_some() && named.id.some().is_some() && id != named.id);
+            if id.some().is_some() {
+                named.id = id;
+            }
+        }
+        named
+    }
+
+    /// Returns `true` if the values differ.
+    pub fn is_disputed(&self) -> bool {
+        self.is_disputed
+    }
+
+    /// Returns the account, unless it is disputed or not named at all.
+    pub fn id(&self) -> Option<&str> {
+        self.id.some().filter(|_| !self.is_disputed)
+    }
+
+    /// Returns the account, or the other one if none is named at all.
+    pub fn or<'i>(&'i self, other: Option<&'i str>) -> Option<&'i str> {
+        self.id().or(other.filter(|_| !self.is_disputed))
     }
 }
 
@@ -253,4 +295,25 @@ fn range_in(body: &Bytes, piece: &Bytes) -> Option<Range<usize>> {
     let from = piece.as_ptr().addr().checked_sub(body.as_ptr().addr())?;
     let to = from.checked_add(piece.len())?;
     (to <= body.len()).then_some(from..to)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn account_is_disputed_if_its_names_differ() {
+        for (values, id, is_disputed) in [
+            (&[][..], None, false),
+            (&[r#""7""#, "7", "null", "\"\""], Some("7"), false),
+            (&["7", "8"], None, true),
+            // It would be rounded to another account.
+            (&["18446744073709551617"], None, true),
+            (&["7", "18446744073709551617"], None, true),
+        ] {
+            let named = NamedAccount::new(values.iter().map(|value| Piece::whole(value)));
+            assert_eq!((named.id(), named.is_disputed()), (id, is_disputed), "{values:?}");
+            assert_eq!(named.or(Some("9")), id.or(Some("9").filter(|_| !is_disputed)), "{values:?}");
+        }
+    }
 }

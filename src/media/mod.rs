@@ -13,9 +13,9 @@ use futures_core::Stream;
 use sha2::{Digest as _, Sha256};
 
 use crate::model::clock::{Clock, Sleep};
-use crate::model::error::{Error, ErrorKind, Result};
+use crate::model::error::{Error, ErrorKind, Outcome, Result};
 use crate::model::id::MediaType;
-use crate::model::message::{Media, MediaSource};
+use crate::model::message::{Content, Media, MediaSource, Message};
 use crate::transport::{BaseUrl, Body, ByteStream};
 
 mod store;
@@ -84,10 +84,10 @@ impl MediaStream {
         self
     }
 
-    /// Fails the stream at its end if the bytes do not have this hash.
+    /// Fails the stream at its end if the bytes do not have this hash, where it is known.
     #[must_use]
-    pub fn hashed(mut self, digest: Digest) -> Self {
-        self.hash = Some((Sha256::new(), digest));
+    pub fn hashed(mut self, digest: impl Into<Option<Digest>>) -> Self {
+        self.hash = digest.into().map(|digest| (Sha256::new(), digest));
         self
     }
 
@@ -339,27 +339,31 @@ impl HostRules {
     }
 }
 
-/// Returns the URL of a file for a gateway that accepts only links: its own, or one from `publish`.
+/// Publishes the stored files of a message, for a gateway that accepts only links, and puts their URLs in their place.
 ///
 /// # Errors
-/// [`ErrorKind::Unsupported`] if it has none and `publish` is `None`.
-pub async fn published(media: &Media, publish: Option<&Arc<dyn Publish>>) -> Result<String> {
-    match (&media.source, publish) {
-        (MediaSource::Link(link), _) => Ok(link.clone()),
-        (_, Some(publish)) => {
-            let link =
-                publish.publish(media).await.map_err(|e| e.with_outcome(crate::model::error::Outcome::NotSent))?;
-            if link.starts_with("https://") {
-                Ok(link)
-            } else {
-                Err(Error::invalid("media.source", "was published at a URL that is not https"))
-            }
-        }
-        (_, None) => Err(Error::unsupported(
-            "this gateway accepts files by link only: use a link, or set `publish` in the context",
-        )
-        .with_field("media.source")),
+/// [`ErrorKind::Unsupported`] if there is a stored file and `publish` is `None`, and those of the hook.
+pub async fn publish_files<'m>(
+    mut message: Cow<'m, Message>,
+    publish: Option<&Arc<dyn Publish>>,
+) -> Result<Cow<'m, Message>> {
+    let is_stored = |file: &Media| matches!(file.source, MediaSource::Stored { .. });
+    if !matches!(&message.content, Content::Media(files) if files.iter().any(is_stored)) {
+        return Ok(message);
     }
+    if let Content::Media(files) = &mut message.to_mut().content {
+        for file in files.iter_mut().filter(|file| is_stored(file)) {
+            let rule = "this gateway accepts files by link only: use a link, or set `publish` in the context";
+            let publish = publish.ok_or_else(|| Error::unsupported(rule).with_field("media.source"))?;
+            // A failure here comes before the send.
+            let link = publish.publish(file).await.map_err(|error| error.with_outcome(Outcome::NotSent))?;
+            if !link.starts_with("https://") {
+                return Err(Error::invalid("media.source", "was published at a URL that is not https"));
+            }
+            file.source = link.into();
+        }
+    }
+    Ok(message)
 }
 
 #[cfg(test)]

@@ -99,7 +99,7 @@ impl Event {
         };
         if of.contains(char::REPLACEMENT_CHARACTER) {
             // An id that was not decoded intact could equal another event's.
-            return format!("{gateway}/{account}/{of}/{}", digest(self.envelope().raw.as_bytes()));
+            return format!("{gateway}/{account}/{of}/{}", self.envelope().raw.digest());
         }
         format!("{gateway}/{account}/{of}")
     }
@@ -200,8 +200,8 @@ impl Envelope {
     fn event_id(&self) -> String {
         match &self.id {
             Some(id) => id.as_str().to_owned(),
-            None if self.dated => format!("{}/{}", digest(self.raw.as_bytes()), self.at.as_millis()),
-            None => digest(self.raw.as_bytes()).to_string(),
+            None if self.dated => format!("{}/{}", self.raw.digest(), self.at.as_millis()),
+            None => self.raw.digest().to_string(),
         }
     }
 
@@ -228,6 +228,13 @@ impl Raw {
     /// Returns the bytes exactly as received. Personal data.
     pub fn as_bytes(&self) -> &Bytes {
         &self.0
+    }
+
+    /// Returns a digest of the meaning of the JSON or form, for the id of an event that has none.
+    ///
+    /// It ignores white space, and the order of members or fields, so that it is the same for a redelivery.
+    pub fn digest(&self) -> Digest {
+        digest(&self.0)
     }
 }
 

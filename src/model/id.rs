@@ -249,16 +249,35 @@ impl fmt::Debug for MediaType<'_> {
     }
 }
 
-/// Shows the host of a URL only.
-#[cfg(any(test, feature = "twilio", feature = "x"))]
-pub(crate) struct UrlHost<'a>(pub(crate) &'a str);
+/// The URL that a gateway calls, of which `Debug` shows the host only: the rest may hold a token or a password.
+#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct CallbackUrl(String);
 
-#[cfg(any(test, feature = "twilio", feature = "x"))]
-impl fmt::Debug for UrlHost<'_> {
+impl CallbackUrl {
+    /// Returns the whole URL. Keep it out of logs.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl From<&str> for CallbackUrl {
+    fn from(url: &str) -> Self {
+        Self(url.to_owned())
+    }
+}
+
+impl From<String> for CallbackUrl {
+    fn from(url: String) -> Self {
+        Self(url)
+    }
+}
+
+impl fmt::Debug for CallbackUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0.parse::<http::Uri>().ok().as_ref().and_then(http::Uri::host) {
             Some(host) => write!(f, "<URL at {host}>"),
-            None => Hidden(self.0).fmt(f),
+            None => Hidden(&self.0).fmt(f),
         }
     }
 }
@@ -375,9 +394,9 @@ mod tests {
             (format!("{:?}", MediaType("image/png; name=Ffion")), "\"image/png\""),
             (format!("{:?}", MediaType("+447700900123")), "<13 characters>"),
             (format!("{:?}", MediaType("Ffion/Bowen")), "<11 characters>"),
-            (format!("{:?}", UrlHost("https://sms.example/status?token=1")), "<URL at sms.example>"),
-            (format!("{:?}", UrlHost("https://user:word@sms.example/status")), "<URL at sms.example>"),
-            (format!("{:?}", UrlHost("07700 900123")), "<12 characters>"),
+            (format!("{:?}", CallbackUrl::from("https://sms.example/status?token=1")), "<URL at sms.example>"),
+            (format!("{:?}", CallbackUrl::from("https://user:word@sms.example/status")), "<URL at sms.example>"),
+            (format!("{:?}", CallbackUrl::from("07700 900123")), "<12 characters>"),
         ] {
             assert_eq!(shown, expected);
         }

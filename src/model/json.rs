@@ -745,6 +745,15 @@ impl<'a, T: Member<'a>> Member<'a> for Option<T> {
     }
 }
 
+/// Removes the members of an object that are `null`: the optional ones of a request that are not set.
+#[cfg(any(feature = "meta", feature = "notify", feature = "x"))]
+pub(crate) fn without_nulls(mut value: serde_json::Value) -> serde_json::Value {
+    if let serde_json::Value::Object(members) = &mut value {
+        members.retain(|_, member| !member.is_null());
+    }
+    value
+}
+
 /// Digests the meaning of a JSON value or form: ignores white space, and the order of members or fields.
 pub(crate) fn digest(piece: &Bytes) -> Digest {
     let json = Json::new(piece);

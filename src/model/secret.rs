@@ -46,6 +46,14 @@ impl Secret {
         }
     }
 
+    /// Creates the secret of a setting, which its error names.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
+    pub fn setting(field: &'static str, secret: impl Into<String>) -> Result<Self> {
+        Self::new(secret).map_err(|error| error.with_field(field))
+    }
+
     /// Returns the secret. Pass it only to the call that needs it.
     pub fn expose(&self) -> &str {
         &self.0

@@ -50,20 +50,32 @@ impl Multipart {
     }
 
     /// Adds the file and ends the form; returns the value of `Content-Type` and the body.
-    pub fn file(mut self, name: &str, filename: &str, mime: &str, file: Body) -> (HeaderValue, Body) {
+    pub fn file(self, name: &str, filename: &str, mime: &str, file: Body) -> (HeaderValue, Body) {
+        let (content_type, head, tail) = self.around(name, filename, mime);
+        let len = file.len().map(|len| len + head.len() as u64 + tail.len() as u64);
+        let parts = Parts { now: Body::from(head), then: vec![Body::from(tail), file] };
+        (content_type, Body::stream(Box::pin(parts), len))
+    }
+
+    /// As [`file`](Self::file), of a file in memory, so that the request can be made again.
+    pub fn bytes(self, name: &str, filename: &str, mime: &str, file: &[u8]) -> (HeaderValue, Bytes) {
+        let (content_type, head, tail) = self.around(name, filename, mime);
+        (content_type, [head.as_bytes(), file, tail.as_bytes()].concat().into())
+    }
+
+    /// The content type, and what stands before and after the file.
+    fn around(mut self, name: &str, filename: &str, mime: &str) -> (HeaderValue, String, String) {
         let (boundary, name, filename) = (&self.boundary, quoted(name), quoted(filename));
         let mime: String = mime.chars().filter(|c| !c.is_control()).collect();
         self.head.push_str(&format!(
             "--{boundary}\r\nContent-Disposition: form-data; name=\"{name}\"; filename=\"{filename}\"\r\n\
              Content-Type: {mime}\r\n\r\n"
         ));
-        let tail = format!("\r\n--{boundary}--\r\n");
-        let len = file.len().map(|len| len + self.head.len() as u64 + tail.len() as u64);
         let content_type = HeaderValue::from_str(&format!("multipart/form-data; boundary={boundary}"));
-        let parts = Parts { now: Body::from(self.head), then: vec![Body::from(tail), file] };
         // The boundary is hexadecimal, which is valid in every header.
         let content_type = content_type.unwrap_or_else(|_| HeaderValue::from_static("multipart/form-data"));
-        (content_type, Body::stream(Box::pin(parts), len))
+        let tail = format!("\r\n--{boundary}--\r\n");
+        (content_type, self.head, tail)
     }
 }
 

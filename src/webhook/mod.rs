@@ -34,6 +34,7 @@ use crate::model::secret::Secret;
 
 mod form;
 mod scheme;
+pub use crate::model::id::CallbackUrl;
 pub use form::Form;
 pub use scheme::{BearerToken, HmacSha256, QueryToken, SignatureEncoding, Unsigned};
 

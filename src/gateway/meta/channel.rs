@@ -5,9 +5,9 @@ use std::borrow::Cow;
 use async_trait::async_trait;
 
 use super::{Meta, Options, messenger, whatsapp};
-use crate::adapter::{self};
+use crate::adapter;
 use crate::channel::{Channel, Indicator};
-use crate::media::MediaStream;
+use crate::media::{MediaStream, publish_files};
 use crate::model::error::{Error, Result};
 use crate::model::event::Inbound;
 use crate::model::health::Health;
@@ -30,10 +30,10 @@ impl Channel for Meta {
             let options = Options::of(&message, &self.info.medium)?;
             if whatsapp::is_stored(&message.content) {
                 // Boxed, so that sends without a file reserve no space for it.
-                message = Cow::Owned(match self.is_messenger() {
-                    true => Box::pin(messenger::publish(self, message.into_owned())).await?,
-                    false => Box::pin(whatsapp::upload(self, message.into_owned())).await?,
-                });
+                message = match self.is_messenger() {
+                    true => Box::pin(publish_files(message, self.context.publish.as_ref())).await?,
+                    false => Cow::Owned(Box::pin(whatsapp::upload(self, message.into_owned())).await?),
+                };
             }
             match self.is_messenger() {
                 true => messenger::encode(&message, &options)?,
@@ -48,7 +48,7 @@ impl Channel for Meta {
     }
 
     async fn receive(&self, request: &webhook::Request) -> Result<Received> {
-        adapter::receive(request, &self.info, Some(&*self.scheme), "app_secrets", |webhook, events| {
+        adapter::receive(request, &self.info, Some(&*self.connection.scheme), "app_secrets", |webhook, events| {
             match self.is_messenger() {
                 true => messenger::events(webhook, events),
                 false => whatsapp::events(webhook, &self.endpoint, events),
@@ -57,7 +57,7 @@ impl Channel for Meta {
     }
 
     fn verifier(&self) -> Option<&Verifier> {
-        self.verifier.as_ref()
+        self.connection.verifier.as_ref()
     }
 
     async fn poll(&self, _after: Option<&Cursor>) -> Result<Page> {

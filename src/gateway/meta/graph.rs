@@ -4,13 +4,11 @@ use std::borrow::Cow;
 
 use http::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use http::{Method, StatusCode};
-use serde::Deserialize;
-use serde_json::value::RawValue;
 
 use super::webhook::{SIGNATURE, Signed, secrets};
 use super::{Config, Meta};
-use crate::adapter::wire::Str;
-use crate::adapter::{Answer, VendorError, bearer};
+use crate::adapter::json::{Json, Piece, Text};
+use crate::adapter::{Answer, VendorError, bearer, lenient, row};
 use crate::model::error::{Error, ErrorClass, ErrorKind, Result};
 use crate::model::id::AccountId;
 use crate::model::secret::Secret;
@@ -18,13 +16,17 @@ use crate::transport::Body;
 use crate::webhook::{HmacSha256, Scheme, SignatureEncoding, Verifier};
 
 /// The parts that differ between the APIs.
+#[derive(Debug)]
 pub(super) struct Connection {
     pub(super) base: &'static str,
     pub(super) scheme: Box<dyn Scheme>,
     pub(super) verifier: Option<Verifier>,
     pub(super) authorization: (HeaderName, HeaderValue),
+    /// The path of the API's root, and of the number or page under it.
     pub(super) root: String,
     pub(super) account: String,
+    /// Files are served at the API's own host, under the path of Meta's address.
+    pub(super) own_files: bool,
     pub(super) errors: &'static [(&'static str, ErrorClass)],
     pub(super) vendor_error: fn(&Answer) -> VendorError<'_>,
 }
@@ -54,6 +56,7 @@ impl Connection {
             authorization: (http::header::AUTHORIZATION, bearer(&config.access_token)?),
             account: format!("{root}/{account}"),
             root,
+            own_files: false,
             errors,
             vendor_error,
         })
@@ -64,7 +67,7 @@ impl Meta {
     pub(super) fn headers(&self, content_type: &'static str) -> HeaderMap {
         // Room for what is added on the way: host, accept.
         let mut headers = HeaderMap::with_capacity(6);
-        headers.insert(self.authorization.0.clone(), self.authorization.1.clone());
+        headers.insert(self.connection.authorization.0.clone(), self.connection.authorization.1.clone());
         headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
         headers
     }
@@ -84,22 +87,21 @@ pub(super) fn is_id(id: &str) -> bool {
 
 /// The meaning of a Graph API error: by its other members where the code alone is ambiguous, then by code,
 /// then by what Meta says of retrying, then by HTTP status.
-pub(super) fn graph_error<'a>(
-    answer: &'a Answer,
+pub(super) fn graph_error(
+    answer: &Answer,
     table: &[(&str, ErrorClass)],
     help: &'static str,
-    by_more: fn(&str, &ErrorWire<'a>) -> Option<(ErrorClass, &'static str)>,
-) -> VendorError<'a> {
-    let Ok(ErrorBody { error }) = serde_json::from_slice::<ErrorBody<'_>>(&answer.body) else {
-        return VendorError::default();
-    };
-    let number = error.code.parse::<u32>().ok();
-    let known = table.iter().any(|(row, _)| *error.code == **row);
+    by_more: fn(&str, &ErrorWire<'_>) -> Option<(ErrorClass, &'static str)>,
+) -> VendorError<'static> {
+    let json = Json::new(&answer.body);
+    let error = json.read::<ErrorBody<'_>>().unwrap_or_default().error;
+    let Some(code) = error.code.as_deref() else { return VendorError::default() };
+    let known = row(table, code).is_some();
     let unknown_object = error.is_of_unknown_object().then_some(UNKNOWN_OBJECT);
-    let (class, description) = match unknown_object.or_else(|| by_more(&error.code, &error)) {
+    let (class, description) = match unknown_object.or_else(|| by_more(code, &error)) {
         Some((class, description)) => (Some(class), Some(description)),
         None => (
-            match number {
+            match code.parse::<u32>().ok() {
                 Some(200..=299) => Some(ErrorClass::new(ErrorKind::Forbidden)),
                 _ if known => None,
                 _ if error.is_transient == Some(true) => Some(ErrorClass::new(ErrorKind::Unavailable).retry(None)),
@@ -109,9 +111,9 @@ pub(super) fn graph_error<'a>(
             None,
         ),
     };
-    let mut vendor_error = VendorError::new(error.code.0);
+    let mut vendor_error = VendorError::new(code.to_owned());
     (vendor_error.class, vendor_error.description) = (class, description);
-    vendor_error.request_id = error.fbtrace_id.map(|trace| trace.0);
+    vendor_error.request_id = error.fbtrace_id.to_text().map(Cow::Owned);
     vendor_error.help = Some(Cow::Borrowed(help));
     vendor_error
 }
@@ -124,8 +126,9 @@ const UNKNOWN_OBJECT: (ErrorClass, &str) = (
 
 /// Returns `true` if the requested id is unknown to Meta.
 pub(super) fn is_unknown_object(error: &Error) -> bool {
-    let body = error.raw().and_then(|raw| serde_json::from_slice::<ErrorBody<'_>>(raw).ok());
-    body.is_some_and(|body| body.error.is_of_unknown_object())
+    error
+        .raw()
+        .is_some_and(|raw| Json::new(raw).read::<ErrorBody<'_>>().is_some_and(|body| body.error.is_of_unknown_object()))
 }
 
 /// The same error as one of a file that is not there.
@@ -151,37 +154,25 @@ pub(super) fn not_found(error: &Error, help: &'static str) -> Error {
     }
 }
 
-#[derive(Deserialize)]
-struct ErrorBody<'a> {
-    #[serde(borrow)]
-    error: ErrorWire<'a>,
-}
+lenient! {
+    struct ErrorBody<'a> {
+        error: ErrorWire<'a>,
+    }
 
-#[derive(Deserialize)]
-pub(super) struct ErrorWire<'a> {
-    #[serde(borrow)]
-    pub(super) code: Str<'a>,
-    /// Read only where it is needed, so that a strange one costs nothing else.
-    #[serde(borrow, default)]
-    pub(super) error_subcode: Option<&'a RawValue>,
-    #[serde(borrow, default)]
-    pub(super) error_data: Option<&'a RawValue>,
-    #[serde(borrow, default)]
-    pub(super) message: Option<&'a RawValue>,
-    #[serde(default)]
-    pub(super) is_transient: Option<bool>,
-    #[serde(borrow, default)]
-    pub(super) fbtrace_id: Option<Str<'a>>,
+    pub(super) struct ErrorWire<'a> {
+        pub(super) code: Text<'a>,
+        pub(super) subcode = "error_subcode": Text<'a>,
+        error_data: Option<Piece<'a>>,
+        pub(super) message: Text<'a>,
+        is_transient: Option<bool>,
+        fbtrace_id: Text<'a>,
+    }
 }
 
 impl ErrorWire<'_> {
-    pub(super) fn subcode(&self) -> Option<&str> {
-        self.error_subcode.map(|subcode| subcode.get().trim_matches('"'))
-    }
-
     /// Returns `true` if the requested id is unknown to Meta. One whose details name a parameter is of the
     /// message, under the same subcode.
     fn is_of_unknown_object(&self) -> bool {
-        &*self.code == "100" && self.subcode() == Some("33") && self.error_data.is_none()
+        self.code.as_deref() == Some("100") && self.subcode.as_deref() == Some("33") && self.error_data.is_none()
     }
 }

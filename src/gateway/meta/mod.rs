@@ -40,7 +40,6 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use http::Uri;
-use http::header::{HeaderName, HeaderValue};
 use serde::Deserialize;
 
 use crate::adapter::Endpoint;
@@ -53,7 +52,7 @@ use crate::model::info::Info;
 use crate::model::secret::Secret;
 use crate::settings::Settings;
 use crate::transport::BaseUrl;
-use crate::webhook::{Scheme, SigningSecret, Verifier};
+use crate::webhook::SigningSecret;
 
 mod channel;
 mod graph;
@@ -148,7 +147,7 @@ impl Config {
 
     fn with_token(access_token: impl Into<String>) -> Result<Self> {
         Ok(Self {
-            access_token: Secret::new(access_token).map_err(|e| e.with_field("access_token"))?,
+            access_token: Secret::setting("access_token", access_token)?,
             phone_number_id: None,
             page_id: None,
             business_account_id: None,
@@ -167,7 +166,7 @@ impl Config {
     /// # Errors
     /// [`ErrorKind::Config`](crate::ErrorKind::Config) when it is empty, blank or too short.
     pub fn app_secret(mut self, secret: impl Into<String>) -> Result<Self> {
-        self.app_secrets.push(Secret::new(secret).map_err(|e| e.with_field("app_secrets"))?.into());
+        self.app_secrets.push(Secret::setting("app_secrets", secret)?.into());
         Ok(self)
     }
 
@@ -176,7 +175,7 @@ impl Config {
     /// # Errors
     /// [`ErrorKind::Config`](crate::ErrorKind::Config) when it is empty, blank or too short.
     pub fn verify_token(mut self, token: impl Into<String>) -> Result<Self> {
-        self.verify_token = Some(Secret::new(token).map_err(|e| e.with_field("verify_token"))?);
+        self.verify_token = Some(Secret::setting("verify_token", token)?);
         Ok(self)
     }
 
@@ -196,36 +195,23 @@ pub struct Meta {
     info: Info,
     endpoint: Endpoint,
     context: Context,
-    scheme: Box<dyn Scheme>,
-    verifier: Option<Verifier>,
-    authorization: (HeaderName, HeaderValue),
-    /// The path of the API's root, and of the number or page under it.
-    root: String,
-    account: String,
+    connection: Connection,
     /// The URL for sending.
     messages: Uri,
     messaging_account_id: Option<String>,
     verify_hashes: bool,
-    /// 360dialog serves files at its own host, under the path of Meta's address.
-    own_files: bool,
 }
 
 impl Meta {
-    fn new(info: Info, way: Connection, config: Config, context: &Context) -> Result<Self> {
-        let base = config.base_url.map_or_else(|| way.base.parse(), Ok)?;
-        let endpoint =
-            Endpoint::new(info.gateway, base, context, way.errors, way.vendor_error).with_overrides(config.errors);
+    fn new(info: Info, connection: Connection, config: Config, context: &Context) -> Result<Self> {
+        let base = config.base_url.map_or_else(|| connection.base.parse(), Ok)?;
+        let endpoint = Endpoint::new(info.gateway, base, context, connection.errors, connection.vendor_error);
         Ok(Self {
-            messages: endpoint.uri(&format!("{}/messages", way.account))?,
-            endpoint,
-            own_files: info.gateway == "360dialog",
+            messages: endpoint.uri(&format!("{}/messages", connection.account))?,
+            endpoint: endpoint.with_overrides(config.errors),
             info,
             context: context.clone(),
-            scheme: way.scheme,
-            verifier: way.verifier,
-            authorization: way.authorization,
-            root: way.root,
-            account: way.account,
+            connection,
             messaging_account_id: config.messaging_account_id,
             verify_hashes: config.verify_hashes,
         })

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 use std::fmt;
+use std::ops::Not;
 
 use super::GATEWAY;
 use crate::model::address::Medium;
@@ -35,7 +36,7 @@ pub struct Options {
     /// Set it for nothing that a program wrote: Meta's policy allows the tag for people only. The app needs the feature
     /// "Human Agent", which Meta's App Review gives. (Meta, Messenger Platform policy of 6 April 2026, read 2026-11-22
     /// from stored copies.) How long is left says [`medium::messenger::window`](crate::medium::messenger::window).
-    #[serde(default, skip_serializing_if = "is_off")]
+    #[serde(default, skip_serializing_if = "Not::not")]
     pub human_agent: bool,
 }
 
@@ -47,10 +48,6 @@ impl fmt::Debug for Options {
             .field("human_agent", &self.human_agent)
             .finish()
     }
-}
-
-fn is_off(flag: &bool) -> bool {
-    !flag
 }
 
 impl Options {

@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
-use http::Method;
-use http::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue};
+use http::header::{AUTHORIZATION, HeaderMap};
+use serde::Serialize;
 
 use super::characters::{sanitise, sanitise_unicode, text_length};
-use super::{GATEWAY, Notify, receive, send};
+use super::{GATEWAY, Notify, send};
 use crate::adapter::{self, Answer};
 use crate::channel::Channel;
 use crate::model::address::{Address, Medium};
@@ -20,7 +20,6 @@ use crate::model::lookup::{LookupOutcome, LookupQuery};
 use crate::model::message::{Accepted, Message};
 use crate::model::poll::{Cursor, Page};
 use crate::model::rate::Rate;
-use crate::transport::Body;
 use crate::webhook::{self, Received};
 
 pub(super) fn info(service: &AccountId, receives: bool, unicode: bool) -> Info {
@@ -56,14 +55,13 @@ impl Channel for Notify {
 
     async fn send(&self, message: &Message) -> Result<Accepted> {
         let message = self.info.prepare(message, self.clock.now())?;
-        let body = send::encode(&message, self)?;
-        let answer = self.post("/v2/notifications/sms", body, true).await?;
+        let answer = self.post("/v2/notifications/sms", &send::encode(&message, self)?, true).await?;
         send::decode(&message, &answer)
     }
 
     async fn receive(&self, request: &webhook::Request) -> Result<Received> {
         adapter::receive(request, &self.info, Some(&self.scheme), "callback_tokens", |callback, events| {
-            receive::events(callback, &self.info, events);
+            self.events(callback, events);
         })
     }
 
@@ -107,18 +105,15 @@ impl Notify {
     /// The headers of one request. Notify accepts a token within 30 seconds of its `iat`, so each request has a new
     /// one.
     fn headers(&self) -> Result<HeaderMap> {
-        let mut headers = HeaderMap::with_capacity(2);
-        headers.insert(AUTHORIZATION, self.key.authorization(self.clock.now().as_secs())?);
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        Ok(headers)
+        Ok(HeaderMap::from_iter([(AUTHORIZATION, self.key.authorization(self.clock.now().as_secs())?)]))
     }
 
     pub(super) async fn get(&self, path: &str) -> Result<Answer> {
         self.endpoint.get(path, self.headers()?).await.map_err(|error| self.retry_at_midnight(error))
     }
 
-    pub(super) async fn post(&self, path: &str, body: Vec<u8>, sending: bool) -> Result<Answer> {
-        let request = self.endpoint.request(Method::POST, path, self.headers()?, Body::from(body))?;
+    pub(super) async fn post(&self, path: &str, body: &impl Serialize, sending: bool) -> Result<Answer> {
+        let request = self.endpoint.json(path, self.headers()?, body)?;
         let answer = if sending { self.endpoint.send(request).await } else { self.endpoint.call(request).await };
         answer.map_err(|error| self.retry_at_midnight(error))
     }

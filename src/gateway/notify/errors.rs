@@ -8,19 +8,21 @@ use crate::model::error::{ErrorClass, ErrorKind, Scope};
 
 const HELP: &str = "https://docs.notifications.service.gov.uk/rest-api.html";
 
-/// Classes by the name in `error`. A 5xx carries the name of an internal exception, which is not listed: Notify may
+/// Classes by the name in `error`, or by the status of a delivery. A 5xx carries the name of an internal exception, which is not listed: Notify may
 /// have accepted the message before it.
 pub(super) const ERRORS: &[(&str, ErrorClass)] = &[
     ("AuthError", ErrorClass::new(ErrorKind::Unauthenticated)),
     ("BadRequestError", ErrorClass::new(ErrorKind::Rejected)),
-    ("InvalidPhoneError", ErrorClass::new(ErrorKind::InvalidRecipient)),
-    ("InvalidRecipientError", ErrorClass::new(ErrorKind::InvalidRecipient)),
+    ("InvalidPhoneError InvalidRecipientError", ErrorClass::new(ErrorKind::InvalidRecipient)),
     ("NoResultFound", ErrorClass::new(ErrorKind::NotFound)),
     // 3,000 requests a minute per key type. The response has no wait.
     ("RateLimitError", ErrorClass::new(ErrorKind::RateLimited).retry(None)),
     // The daily quota, until midnight UTC.
     ("TooManyRequestsError", ErrorClass::new(ErrorKind::QuotaExceeded).retry(None)),
     ("ValidationError", ErrorClass::new(ErrorKind::InvalidMessage)),
+    // Statuses of failed deliveries.
+    ("permanent-failure", ErrorClass::new(ErrorKind::InvalidRecipient)),
+    ("temporary-failure technical-failure", ErrorClass::new(ErrorKind::Unavailable).retry(None)),
 ];
 
 /// Kinds by the start of the message, which distinguishes one `BadRequestError` or `ValidationError` from another. If

@@ -41,11 +41,7 @@ impl Notify {
             None => (CheckStatus::Unknown, "the template could not be previewed"),
         };
         let health = health.check_result("characters", status, detail);
-        let (status, detail) = match self.info.capability.receive {
-            true => (CheckStatus::Unknown, "Notify's API does not report where callbacks are sent"),
-            false => (CheckStatus::Warn, "callback_tokens is not set: callbacks cannot be received"),
-        };
-        Ok(health.check_result("webhook", status, detail))
+        Ok(health.check_webhook(self.info.capability.receive, "callback_tokens"))
     }
 
     /// Returns whether delivered messages of this key were billed, if any has cost data.
@@ -59,10 +55,9 @@ impl Notify {
 
     /// Returns whether Notify keeps every character, by previewing an emoji.
     async fn keeps_unicode(&self) -> Option<bool> {
-        let personalisation = BTreeMap::from([(self.body_field.as_str(), "\u{1F600}")]);
-        let body = serde_json::to_vec(&BTreeMap::from([("personalisation", personalisation)])).ok()?;
+        let body = serde_json::json!({ "personalisation": { &*self.body_field: "\u{1F600}" } });
         let path = format!("/v2/template/{}/preview", segment("template_id", &self.template_id).ok()?);
-        let answer = self.post(&path, body, false).await.ok()?;
+        let answer = self.post(&path, &body, false).await.ok()?;
         let json = Json::new(&answer.body);
         let preview: TemplateResource<'_> = json.read()?;
         match preview.body.as_deref()?.trim() {

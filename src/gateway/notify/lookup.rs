@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use http::StatusCode;
 
-use super::receive::{Record, RecordList, delivery};
+use super::receive::{Record, RecordList};
 use super::{Notify, is_uuid};
 use crate::adapter::json::{self, Json};
 use crate::model::address::Address;
@@ -39,7 +39,7 @@ impl Notify {
         };
         let json = Json::new(&answer.body);
         let record: Record<'_> = json.read().ok_or_else(|| answer.unreadable())?;
-        let delivery = delivery(&record, &self.info, Raw::new(answer.body.clone()), self.clock.now());
+        let delivery = self.delivery(&record, Raw::new(answer.body.clone()), self.clock.now());
         delivery.map(|delivery| LookupOutcome::Found(vec![delivery])).ok_or_else(|| answer.unreadable())
     }
 
@@ -52,7 +52,7 @@ impl Notify {
         for piece in list.iter() {
             let record: Record<'_> = json::read(piece.get()).unwrap_or_default();
             let raw = Raw::new(json.raw(piece.get()));
-            match (delivery(&record, &self.info, raw, self.clock.now()), record.reference()) {
+            match (self.delivery(&record, raw, self.clock.now()), record.reference()) {
                 (Some(delivery), Some(actual)) if actual == reference => found.push(delivery),
                 (_, Some(actual)) if actual != reference => {}
                 // It may be the queried message.

@@ -114,7 +114,8 @@ pub struct Config {
     /// The base URL of the API.
     #[serde(default)]
     pub base_url: Option<BaseUrl>,
-    /// Error classes by the name in `error`, such as `RateLimitError`, overriding the built-in table.
+    /// Error classes by the name in `error`, such as `RateLimitError`, or by the status of a failed delivery, overriding
+    /// the built-in table.
     #[serde(default)]
     pub errors: BTreeMap<String, ErrorClass>,
 }
@@ -143,7 +144,7 @@ impl Config {
     /// checks its format.
     pub fn new(api_key: impl Into<String>, template_id: impl Into<String>) -> Result<Self> {
         Ok(Self {
-            api_key: Secret::new(api_key).map_err(|e| e.with_field("api_key"))?,
+            api_key: Secret::setting("api_key", api_key)?,
             template_id: template_id.into(),
             body_field: body_field(),
             sms_sender_id: None,
@@ -160,7 +161,7 @@ impl Config {
     /// # Errors
     /// [`ErrorKind::Config`](crate::ErrorKind::Config) if it is empty, blank or too short.
     pub fn callback_token(mut self, token: impl Into<String>) -> Result<Self> {
-        self.callback_tokens.push(Secret::new(token).map_err(|e| e.with_field("callback_tokens"))?.into());
+        self.callback_tokens.push(Secret::setting("callback_tokens", token)?.into());
         Ok(self)
     }
 

@@ -6,13 +6,12 @@ use std::time::Duration;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use super::receive::{Record, RecordList, event, time, unrecognised};
+use super::receive::{Record, RecordList, time};
 use super::{GATEWAY, Notify};
 use crate::adapter::json::{self, Json};
 use crate::model::clock::Timestamp;
 use crate::model::error::{Error, Result};
 use crate::model::event::{Event, Raw};
-use crate::model::info::Info;
 use crate::model::poll::{Cursor, Page};
 
 /// The overlap of two polls: Notify's clock and ours may differ by half a minute, and a record becomes visible shortly
@@ -56,7 +55,7 @@ impl Notify {
                 format!("{separator}older_than={id}")
             });
             let answer = self.get(&[path, &older].concat()).await?;
-            let mut rows = rows(&answer.body, &self.info, polled).ok_or_else(|| answer.unreadable())?;
+            let mut rows = self.rows(&answer.body, polled).ok_or_else(|| answer.unreadable())?;
             let Some(oldest) = rows.last().map(|row| row.created) else { break };
             let last = rows.iter().rev().find(|row| !row.id.is_empty()).map(|row| row.id.clone());
             let last = last.ok_or_else(|| answer.unreadable())?;
@@ -103,6 +102,30 @@ impl Notify {
         let position = Some(Position { top, floor, polled, seen });
         Ok(ListEvents { events, position, has_more: left.is_some() })
     }
+
+    /// The rows of a page, newest first. An unreadable row takes the time of its neighbour and gives an unrecognised
+    /// event.
+    fn rows(&self, body: &Bytes, now: Timestamp) -> Option<Vec<Row>> {
+        let json = Json::new(body);
+        let list = json.read::<RecordList<'_>>()?.records?;
+        let mut rows: Vec<Row> = Vec::with_capacity(list.len());
+        for piece in list.iter() {
+            let raw = Raw::new(json.raw(piece.get()));
+            let record: Record<'_> = json::read(piece.get()).unwrap_or_default();
+            let created = time(&record.created_at).unwrap_or_else(|| rows.last().map_or(now, |row| row.created));
+            let event = if record.source_number.some().is_some() && record.message.as_deref().is_some() {
+                // A received message is final from the start.
+                Some((created, self.event(&record, raw, created)))
+            } else if record.id.some().is_some() && record.status.some().is_some() {
+                let at = time(&record.completed_at).unwrap_or(now);
+                record.is_final().then(|| (at, self.event(&record, raw, at)))
+            } else {
+                Some((created, self.unrecognised("row", raw, created, None)))
+            };
+            rows.push(Row { id: record.id.some().unwrap_or_default().into(), created, event });
+        }
+        Some(rows)
+    }
 }
 
 /// The cursor: a position in each of the two lists, or `None` while a list is empty.
@@ -142,27 +165,4 @@ struct Row {
     created: Timestamp,
     /// The event and the time since which it holds; `None` while the message is not final.
     event: Option<(Timestamp, Event)>,
-}
-
-/// The rows of a page, newest first. An unreadable row takes the time of its neighbour and gives an unrecognised event.
-fn rows(body: &Bytes, info: &Info, now: Timestamp) -> Option<Vec<Row>> {
-    let json = Json::new(body);
-    let list = json.read::<RecordList<'_>>()?.records?;
-    let mut rows: Vec<Row> = Vec::with_capacity(list.len());
-    for piece in list.iter() {
-        let raw = Raw::new(json.raw(piece.get()));
-        let record: Record<'_> = json::read(piece.get()).unwrap_or_default();
-        let created = time(&record.created_at).unwrap_or_else(|| rows.last().map_or(now, |row| row.created));
-        let event = if record.source_number.some().is_some() && record.message.as_deref().is_some() {
-            // A received message is final from the start.
-            Some((created, event(&record, info, raw, created)))
-        } else if record.id.some().is_some() && record.status.some().is_some() {
-            let at = time(&record.completed_at).unwrap_or(now);
-            record.is_final().then(|| (at, event(&record, info, raw, at)))
-        } else {
-            Some((created, unrecognised("row", info, raw, created, None)))
-        };
-        rows.push(Row { id: record.id.some().unwrap_or_default().into(), created, event });
-    }
-    Some(rows)
 }

@@ -1,102 +1,87 @@
 //! Events from callbacks and lists.
 
-use super::GATEWAY;
+use super::{GATEWAY, Notify};
 use crate::adapter::json::{Json, List, Piece, Text};
-use crate::adapter::{Collector, lenient};
+use crate::adapter::{Collector, delivery_state, lenient};
 use crate::model::address::{Address, Phone};
 use crate::model::clock::Timestamp;
 use crate::model::digest::Digest;
-use crate::model::error::ErrorKind;
 use crate::model::event::{
-    Delivery, DeliveryOf, DeliveryState, Envelope, Event, Failure, Inbound, InboundContent, Raw, Unrecognised,
+    Delivery, DeliveryOf, DeliveryState, Envelope, Event, Inbound, InboundContent, Raw, Unrecognised,
 };
-use crate::model::info::Info;
 use crate::model::message::Money;
 use crate::webhook::Verified;
 
-/// Collects the event of a verified callback. Callbacks name no account, so the token alone decides ownership.
-pub(super) fn events(callback: &Verified, info: &Info, events: &mut Collector<'_>) {
-    if events.channel().is_some() {
-        let json = Json::new(callback.body());
-        let raw = Raw::new(callback.body().clone());
-        events.push(match json.read::<Record<'_>>() {
-            Some(record) => event(&record, info, raw, callback.arrived()),
-            None => unrecognised("body", info, raw, callback.arrived(), None),
-        });
-    }
-}
-
-/// The event of one record.
-pub(super) fn event(record: &Record<'_>, info: &Info, raw: Raw, now: Timestamp) -> Event {
-    if let Some(from) = record.source_number.as_deref() {
-        return match inbound(record, from, info, raw.clone(), now) {
-            Some(inbound) => inbound.into(),
-            None => unrecognised("received_text_message", info, raw, now, time(&record.created_at)),
-        };
-    }
-    match record.medium.as_deref() {
-        None | Some("sms") => match delivery(record, info, raw.clone(), now) {
-            Some(delivery) => delivery.into(),
-            None => unrecognised("callback", info, raw, now, time(&record.created_at)),
-        },
-        // A callback covers every medium of the service.
-        Some(other) => {
-            let what = if matches!(other, "email" | "letter") { other } else { "callback" };
-            unrecognised(what, info, raw, now, time(&record.created_at))
+impl Notify {
+    /// Collects the event of a verified callback. Callbacks name no account, so the token alone decides ownership.
+    pub(super) fn events(&self, callback: &Verified, events: &mut Collector<'_>) {
+        if events.channel().is_some() {
+            let json = Json::new(callback.body());
+            let raw = Raw::new(callback.body().clone());
+            events.push(match json.read::<Record<'_>>() {
+                Some(record) => self.event(&record, raw, callback.arrived()),
+                None => self.unrecognised("body", raw, callback.arrived(), None),
+            });
         }
     }
-}
 
-pub(super) fn unrecognised(what: &str, info: &Info, raw: Raw, now: Timestamp, made: Option<Timestamp>) -> Event {
-    let envelope = Envelope::new(GATEWAY, info.medium.clone(), info.account.clone(), now, raw);
-    Unrecognised::new(envelope.dated(made), what).into()
-}
+    /// The event of one record.
+    pub(super) fn event(&self, record: &Record<'_>, raw: Raw, now: Timestamp) -> Event {
+        let (event, what) = match (record.source_number.as_deref(), record.medium.as_deref()) {
+            (Some(from), _) => (self.inbound(record, from, raw.clone(), now).map(Event::from), "received_text_message"),
+            (None, None | Some("sms")) => (self.delivery(record, raw.clone(), now).map(Event::from), "callback"),
+            // A callback covers every medium of the service.
+            (None, Some(other @ ("email" | "letter"))) => (None, other),
+            (None, Some(_)) => (None, "callback"),
+        };
+        event.unwrap_or_else(|| self.unrecognised(what, raw, now, time(&record.created_at)))
+    }
 
-fn inbound(record: &Record<'_>, from: &str, info: &Info, raw: Raw, now: Timestamp) -> Option<Inbound> {
-    let sender = parse_sender(from)?;
-    let at = time(&record.date_received).or_else(|| time(&record.created_at));
-    let envelope = Envelope::new(GATEWAY, info.medium.clone(), info.account.clone(), now, raw).dated(at);
-    let text = record.message.as_deref()?.to_owned();
-    // Without an id, a digest of the content and date is stable across redeliveries.
-    let id = record.id.some().map_or_else(
-        || {
+    pub(super) fn unrecognised(&self, what: &str, raw: Raw, now: Timestamp, made: Option<Timestamp>) -> Event {
+        Unrecognised::new(self.envelope(raw, now, made), what).into()
+    }
+
+    fn envelope(&self, raw: Raw, now: Timestamp, at: Option<Timestamp>) -> Envelope {
+        Envelope::new(GATEWAY, self.info.medium.clone(), self.info.account.clone(), now, raw).dated(at)
+    }
+
+    fn inbound(&self, record: &Record<'_>, from: &str, raw: Raw, now: Timestamp) -> Option<Inbound> {
+        let sender = parse_sender(from)?;
+        let envelope = self.envelope(raw, now, time(&record.date_received).or_else(|| time(&record.created_at)));
+        let text = record.message.as_deref()?.to_owned();
+        // Without an id, a digest of the content and date is stable across redeliveries.
+        let id = record.id.to_text().filter(|id| !id.is_empty()).unwrap_or_else(|| {
             let date = record.date_received.as_deref().or(record.created_at.as_deref()).unwrap_or_default();
             Digest::sha256([from, date, &text].join("\n").as_bytes()).to_string()
-        },
-        str::to_owned,
-    );
-    let mut inbound = Inbound::new(envelope, &*id, sender, InboundContent::Text(text));
-    inbound.to = record.destination_number.as_deref().and_then(parse_sender);
-    Some(inbound)
-}
+        });
+        let mut inbound = Inbound::new(envelope, &*id, sender, InboundContent::Text(text));
+        inbound.to = record.destination_number.as_deref().and_then(parse_sender);
+        Some(inbound)
+    }
 
-/// The delivery state of a record.
-pub(super) fn delivery(record: &Record<'_>, info: &Info, raw: Raw, now: Timestamp) -> Option<Delivery> {
-    let (id, status) = (record.id.some()?, record.status.some()?);
-    let envelope = Envelope::new(GATEWAY, info.medium.clone(), info.account.clone(), now, raw).dated(record.at());
-    let (state, failure) = delivery_state(status);
-    let mut delivery = Delivery::new(envelope, id, state, status);
-    delivery.of = DeliveryOf::Message { id: Some(id.into()), key: record.reference.as_deref().map(str::to_owned) };
-    delivery.recipient = record.to.as_deref().and_then(parse_recipient);
-    delivery.failure = failure.map(|(kind, temporary)| Failure::new(kind).code(status).temporary(temporary));
-    delivery.price = record.cost_in_pounds.as_deref().and_then(|pounds| Money::rounded(pounds, "GBP").ok());
-    delivery.segments = record.segments();
-    Some(delivery)
-}
-
-/// Maps a Notify status to a delivery state, and for a failure to its kind and whether it is temporary.
-fn delivery_state(status: &str) -> (DeliveryState, Option<(ErrorKind, bool)>) {
-    match status {
-        "created" => (DeliveryState::Accepted, None),
-        "sending" | "pending" => (DeliveryState::Sending, None),
-        // To an international number; no further status follows.
-        "sent" => (DeliveryState::Sent, None),
-        "delivered" => (DeliveryState::Delivered, None),
-        "permanent-failure" => (DeliveryState::Failed, Some((ErrorKind::InvalidRecipient, false))),
-        "temporary-failure" | "technical-failure" => (DeliveryState::Failed, Some((ErrorKind::Unavailable, true))),
-        _ => (DeliveryState::Unrecognised, None),
+    /// The delivery state of a record.
+    pub(super) fn delivery(&self, record: &Record<'_>, raw: Raw, now: Timestamp) -> Option<Delivery> {
+        let (id, status) = (record.id.some()?, record.status.some()?);
+        let state = delivery_state(STATES, status);
+        let mut delivery = Delivery::new(self.envelope(raw, now, record.at()), id, state, status);
+        delivery.of = DeliveryOf::Message { id: Some(id.into()), key: record.reference.to_text() };
+        delivery.recipient = record.to.as_deref().and_then(parse_recipient);
+        delivery.failure = (state == DeliveryState::Failed).then(|| self.endpoint.failure(Some(status), None));
+        delivery.price = record.cost_in_pounds.as_deref().and_then(|pounds| Money::rounded(pounds, "GBP").ok());
+        delivery.segments = record.segments();
+        Some(delivery)
     }
 }
+
+/// The delivery states by Notify's status. The kinds of its failures are in the table of errors.
+const STATES: &[(&str, DeliveryState)] = &[
+    ("created", DeliveryState::Accepted),
+    ("sending pending", DeliveryState::Sending),
+    // To an international number; no further status follows.
+    ("sent", DeliveryState::Sent),
+    ("delivered", DeliveryState::Delivered),
+    ("permanent-failure temporary-failure technical-failure", DeliveryState::Failed),
+];
 
 /// Parses the sender of a received message: a phone number as networks write it, in E.164 without `+`, or any other
 /// sender that a network permits.
@@ -185,12 +170,10 @@ impl Record<'_> {
 
     /// Returns `true` if no further status follows. An unknown status is final once Notify sets `completed_at`.
     pub(super) fn is_final(&self) -> bool {
-        let is_pending = |status| matches!(delivery_state(status).0, DeliveryState::Accepted | DeliveryState::Sending);
-        match self.status.as_deref() {
-            Some(status) if is_pending(status) => false,
-            Some(status) if delivery_state(status).0 == DeliveryState::Unrecognised => {
-                self.completed_at.some().is_some()
-            }
+        let Some(status) = self.status.as_deref() else { return true };
+        match delivery_state(STATES, status) {
+            DeliveryState::Accepted | DeliveryState::Sending => false,
+            DeliveryState::Unrecognised => self.completed_at.some().is_some(),
             _ => true,
         }
     }

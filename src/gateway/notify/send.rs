@@ -1,14 +1,15 @@
 //! Encoding of a message as Notify's request, and decoding of the response.
 
-use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 
 use super::{GATEWAY, Notify, is_uuid};
 use crate::adapter::json::{Json, Text};
 use crate::adapter::{Answer, lenient};
 use crate::model::error::{Error, Result};
+use crate::model::json::without_nulls;
 use crate::model::message::{Accepted, Content, GatewayOptions, Message, Template};
 use crate::plan::{Loss, changed};
 
@@ -35,8 +36,8 @@ impl GatewayOptions for Options {
     const GATEWAY: &'static str = GATEWAY;
 }
 
-/// Encodes a prepared message as a request body.
-pub(super) fn encode(message: &Message, notify: &Notify) -> Result<Vec<u8>> {
+/// Encodes a prepared message.
+pub(super) fn encode(message: &Message, notify: &Notify) -> Result<Value> {
     let (template_id, personalisation) = match &message.content {
         Content::Text(text) => {
             (notify.template_id.as_str(), BTreeMap::from([(notify.body_field.as_str(), text.as_str())]))
@@ -44,15 +45,13 @@ pub(super) fn encode(message: &Message, notify: &Notify) -> Result<Vec<u8>> {
         Content::Template(template) => (template_id(template)?, personalisation(template)),
         _ => return Err(Error::unsupported("Notify sends only texts and templates").with_field("content")),
     };
-    let own_sender = sms_sender_id(message)?.map(Cow::Owned);
-    let request = SendRequest {
-        phone_number: message.to.expose(),
-        template_id,
-        personalisation,
-        reference: message.key.as_deref(),
-        sms_sender_id: own_sender.or(notify.sms_sender_id.as_deref().map(Cow::Borrowed)),
-    };
-    serde_json::to_vec(&request).map_err(|_| Error::invalid("content", "cannot be written as JSON"))
+    Ok(without_nulls(json!({
+        "phone_number": message.to.expose(),
+        "template_id": template_id,
+        "personalisation": personalisation,
+        "reference": message.key,
+        "sms_sender_id": sms_sender_id(message)?.or_else(|| notify.sms_sender_id.clone()),
+    })))
 }
 
 /// The message rule beyond the capability.
@@ -99,17 +98,6 @@ pub(super) fn decode(message: &Message, answer: &Answer) -> Result<Accepted> {
         }
     }
     Ok(accepted)
-}
-
-#[derive(Serialize)]
-struct SendRequest<'a> {
-    phone_number: &'a str,
-    template_id: &'a str,
-    personalisation: BTreeMap<&'a str, &'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    reference: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    sms_sender_id: Option<Cow<'a, str>>,
 }
 
 lenient! {

@@ -3,14 +3,15 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
-use http::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap};
-use http::{Method, Request};
+use http::Method;
+use http::header::AUTHORIZATION;
 
 use super::wire::AccountResource;
 use super::{API_PREFIX, GATEWAY, Twilio, is_sid, receive, send};
+use crate::adapter::json::Json;
 use crate::adapter::{self, Access, Credential, FetchLimits};
 use crate::channel::Channel;
-use crate::media::{FileUrl, HostRules, MediaStream};
+use crate::media::{FileUrl, HostRules, MediaStream, publish_files};
 use crate::medium::whatsapp;
 use crate::model::address::{Address, Medium};
 use crate::model::capability::{MediaLimits, MediaRule, TemplateLimits, TextLimit};
@@ -79,9 +80,8 @@ impl Channel for Twilio {
 
     async fn send(&self, message: &Message) -> Result<Accepted> {
         let message = self.info.prepare(message, self.context.clock.now())?;
-        let form = self.encode(&message).await.map_err(|e| e.with_gateway(GATEWAY))?;
-        let request =
-            self.endpoint.request(Method::POST, &self.messages_path(), self.headers.clone(), Body::from(form))?;
+        let message = publish_files(message, self.context.publish.as_ref()).await;
+        let request = message.and_then(|message| self.encode(&message)).map_err(|e| e.with_gateway(GATEWAY))?;
         send::decode(&self.endpoint.send(request).await?)
     }
 
@@ -125,17 +125,13 @@ impl Channel for Twilio {
             true => [&*self.messages_path(), "?PageSize=1"].concat(),
             false => [&*self.account, ".json"].concat(),
         };
-        let answer = match self.endpoint.get(&path, self.read_headers()).await {
+        let answer = match adapter::probe(self.endpoint.get(&path, self.headers.clone()).await)? {
             Ok(answer) => answer,
-            Err(error)
-                if matches!(error.kind(), ErrorKind::Unauthenticated | ErrorKind::Forbidden | ErrorKind::NotFound) =>
-            {
-                return Ok(Health::default().check_result("credentials", CheckStatus::Fail, error.to_string()));
-            }
-            Err(error) => return Err(error),
+            Err(refused) => return Ok(refused),
         };
-        let account: AccountResource<'_> = serde_json::from_slice(&answer.body).map_err(|_| answer.unreadable())?;
-        let (account_status, account_detail) = match (account.status.as_deref(), account.kind.as_deref()) {
+        let json = Json::new(&answer.body);
+        let account: AccountResource<'_> = json.read().ok_or_else(|| answer.unreadable())?;
+        let (status, detail) = match (account.status.as_deref(), account.kind.as_deref()) {
             _ if self.uses_api_key => (CheckStatus::Unknown, "an API key cannot read the account's state"),
             (Some("active"), Some("Trial")) => {
                 (CheckStatus::Warn, "a trial account sends only to verified numbers: upgrade it")
@@ -144,14 +140,10 @@ impl Channel for Twilio {
             (Some(_), _) => (CheckStatus::Fail, "the account is suspended or closed"),
             (None, _) => (CheckStatus::Unknown, "Twilio did not report the account's state"),
         };
-        let (webhook_status, webhook_detail) = match self.signature {
-            Some(_) => (CheckStatus::Unknown, "Twilio's API does not report whether webhooks are delivered"),
-            None => (CheckStatus::Warn, "public_url is not set: webhooks cannot be received"),
-        };
         Ok(Health::default()
             .check_result("credentials", CheckStatus::Pass, "Twilio accepts the credentials")
-            .check_result("account", account_status, account_detail)
-            .check_result("webhook", webhook_status, webhook_detail))
+            .check_result("account", status, detail)
+            .check_webhook(self.info.capability.receive, "public_url"))
     }
 }
 
@@ -161,7 +153,7 @@ impl Twilio {
     /// # Errors
     /// [`ErrorKind::NotFound`] if the message does not exist, and Twilio's error if it was already sent.
     pub async fn cancel(&self, id: &MessageId) -> Result<()> {
-        self.endpoint.call(self.change(Method::POST, id, "Status=canceled")?).await.map(|_| ())
+        self.change(id, ("Status", "canceled")).await
     }
 
     /// Removes a message's text at Twilio and keeps the rest of its record.
@@ -169,7 +161,7 @@ impl Twilio {
     /// # Errors
     /// [`ErrorKind::NotFound`] if the message does not exist.
     pub async fn redact(&self, id: &MessageId) -> Result<()> {
-        self.endpoint.call(self.change(Method::POST, id, "Body=")?).await.map(|_| ())
+        self.change(id, ("Body", "")).await
     }
 
     /// Deletes a sent or received message at Twilio.
@@ -177,11 +169,14 @@ impl Twilio {
     /// # Errors
     /// [`ErrorKind::NotFound`] if the message does not exist.
     pub async fn delete(&self, id: &MessageId) -> Result<()> {
-        self.endpoint.call(self.change(Method::DELETE, id, "")?).await.map(|_| ())
+        let path = self.message_path(id)?;
+        let request = self.endpoint.request(Method::DELETE, &path, self.headers.clone(), Body::empty())?;
+        self.endpoint.call(request).await.map(|_| ())
     }
 
-    fn change(&self, method: Method, id: &MessageId, form: &'static str) -> Result<Request<Body>> {
-        self.endpoint.request(method, &self.message_path(id)?, self.headers.clone(), Body::from(form.to_owned()))
+    async fn change(&self, id: &MessageId, field: (&str, &str)) -> Result<()> {
+        let request = self.endpoint.form(&self.message_path(id)?, self.headers.clone(), [field])?;
+        self.endpoint.call(request).await.map(|_| ())
     }
 
     pub(super) fn messages_path(&self) -> String {
@@ -193,13 +188,6 @@ impl Twilio {
             return Err(Error::invalid("id", "is not the SID of a Twilio message").with_gateway(GATEWAY));
         }
         Ok(format!("{}/Messages/{}.json", self.account, id.as_str()))
-    }
-
-    /// The headers of a request without a body.
-    pub(super) fn read_headers(&self) -> HeaderMap {
-        let mut headers = self.headers.clone();
-        headers.remove(CONTENT_TYPE);
-        headers
     }
 
     /// Limits the credential, which opens the whole API, to media of this account's messages. On loopback, where the

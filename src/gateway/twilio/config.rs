@@ -1,13 +1,12 @@
 //! The settings of a Twilio sender.
 
 use std::collections::BTreeMap;
-use std::fmt;
 
 use serde::Deserialize;
 
 use crate::model::address::Sender;
 use crate::model::error::{Error, ErrorClass, Result};
-use crate::model::id::UrlHost;
+use crate::model::id::CallbackUrl;
 use crate::model::secret::Secret;
 use crate::transport::BaseUrl;
 use crate::webhook::{self, SigningSecret};
@@ -22,7 +21,7 @@ use crate::webhook::{self, SigningSecret};
 /// from = "+447700900456"                          # or messaging_service_sid = "MG…"
 /// public_url = "https://sms.example.gov.uk"
 /// ```
-#[derive(Clone, Deserialize)]
+#[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
 pub struct Config {
@@ -46,7 +45,7 @@ pub struct Config {
     pub public_url: Option<BaseUrl>,
     /// The complete URL for status callbacks. Without it, the messaging service's own setting applies, if any.
     #[serde(default)]
-    pub status_callback: Option<String>,
+    pub status_callback: Option<CallbackUrl>,
     /// Further tokens that verify webhooks.
     ///
     /// These are the previous token during rotation, or those of subaccounts, each with the account it owns.
@@ -61,25 +60,6 @@ pub struct Config {
     /// Error classes by Twilio code, overriding the built-in table for refusals and for failed deliveries.
     #[serde(default)]
     pub errors: BTreeMap<String, ErrorClass>,
-}
-
-impl fmt::Debug for Config {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Config")
-            .field("account_sid", &self.account_sid)
-            .field("auth_token", &self.auth_token)
-            .field("api_key", &self.api_key)
-            .field("from", &self.from)
-            .field("messaging_service_sid", &self.messaging_service_sid)
-            .field("public_url", &self.public_url)
-            // The URL may hold a token or a password.
-            .field("status_callback", &self.status_callback.as_deref().map(UrlHost))
-            .field("previous_auth_tokens", &self.previous_auth_tokens)
-            .field("shared_keys", &self.shared_keys)
-            .field("base_url", &self.base_url)
-            .field("errors", &self.errors)
-            .finish()
-    }
 }
 
 /// An API key of a Twilio account.
@@ -105,7 +85,7 @@ impl Config {
     pub fn new(account_sid: impl Into<String>, auth_token: impl Into<String>) -> Result<Self> {
         Ok(Self {
             account_sid: account_sid.into(),
-            auth_token: Secret::new(auth_token).map_err(|e| e.with_field("auth_token"))?,
+            auth_token: Secret::setting("auth_token", auth_token)?,
             api_key: None,
             from: None,
             messaging_service_sid: None,
@@ -140,7 +120,7 @@ impl Config {
     /// # Errors
     /// [`ErrorKind::Config`](crate::ErrorKind::Config) if the secret is empty, blank or too short.
     pub fn api_key(mut self, sid: impl Into<String>, secret: impl Into<String>) -> Result<Self> {
-        let secret = Secret::new(secret).map_err(|e| e.with_field("api_key.secret"))?;
+        let secret = Secret::setting("api_key.secret", secret)?;
         self.api_key = Some(ApiKey { sid: sid.into(), secret });
         Ok(self)
     }
@@ -156,7 +136,7 @@ impl Config {
 
     /// Sets the complete URL for status callbacks.
     #[must_use]
-    pub fn status_callback(mut self, url: impl Into<String>) -> Self {
+    pub fn status_callback(mut self, url: impl Into<CallbackUrl>) -> Self {
         self.status_callback = Some(url.into());
         self
     }
@@ -166,7 +146,7 @@ impl Config {
     /// # Errors
     /// [`ErrorKind::Config`](crate::ErrorKind::Config) if it is empty, blank or too short.
     pub fn shared_key(mut self, secret: impl Into<String>) -> Result<Self> {
-        self.shared_keys.push(Secret::new(secret).map_err(|e| e.with_field("shared_keys"))?.into());
+        self.shared_keys.push(Secret::setting("shared_keys", secret)?.into());
         Ok(self)
     }
 

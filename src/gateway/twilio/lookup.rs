@@ -23,7 +23,7 @@ const MAX_PAGES: usize = 5;
 
 impl Twilio {
     pub(super) async fn look_up_id(&self, id: &MessageId) -> Result<LookupOutcome> {
-        let answer = match self.endpoint.get(&self.message_path(id)?, self.read_headers()).await {
+        let answer = match self.endpoint.get(&self.message_path(id)?, self.headers.clone()).await {
             Ok(answer) => answer,
             // Twilio accepted the message and may have sent it before it was deleted.
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(LookupOutcome::Inconclusive),
@@ -54,7 +54,7 @@ impl Twilio {
         let mut found = Vec::new();
         for _ in 0..MAX_PAGES {
             let Some(path) = next.take() else { break };
-            let answer = self.endpoint.get(&path, self.read_headers()).await?;
+            let answer = self.endpoint.get(&path, self.headers.clone()).await?;
             let json = Json::new(&answer.body);
             let page: MessageList<'_> = json.read().ok_or_else(|| answer.unreadable())?;
             let mut is_older = !page.messages.is_empty();

@@ -33,17 +33,16 @@
 //! [signature]: https://www.twilio.com/docs/usage/webhooks/webhooks-security
 //! [codes]: https://www.twilio.com/docs/api/errors
 
-use std::fmt;
 use std::sync::Arc;
 
-use http::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue};
+use http::header::{AUTHORIZATION, HeaderMap};
 
 use crate::adapter::{Endpoint, basic};
 use crate::channel::Channel;
 use crate::context::Context;
 use crate::model::address::{Medium, Sender};
 use crate::model::error::{Error, Result};
-use crate::model::id::{AccountId, UrlHost};
+use crate::model::id::{AccountId, CallbackUrl};
 use crate::model::info::Info;
 use crate::settings::Settings;
 use crate::webhook::SigningSecret;
@@ -70,33 +69,19 @@ const API_PREFIX: &str = "/2010-04-01/";
 /// A Twilio sender for SMS or WhatsApp.
 ///
 /// Cloning is cheap, and clones share one connection pool.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct Twilio {
     info: Info,
     endpoint: Endpoint,
     context: Context,
-    /// The credential and the content type of a form.
+    /// The credential.
     headers: HeaderMap,
     /// The path of the account's resource, without `.json`.
     account: Arc<str>,
     uses_api_key: bool,
     source: Source,
-    status_callback: Option<Arc<str>>,
+    status_callback: Option<CallbackUrl>,
     signature: Option<Arc<Signature>>,
-}
-
-impl fmt::Debug for Twilio {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Twilio")
-            .field("info", &self.info)
-            .field("endpoint", &self.endpoint)
-            .field("context", &self.context)
-            .field("uses_api_key", &self.uses_api_key)
-            .field("source", &self.source)
-            .field("status_callback", &self.status_callback.as_deref().map(UrlHost))
-            .field("signature", &self.signature)
-            .finish_non_exhaustive()
-    }
 }
 
 /// The origin of outbound messages.
@@ -155,7 +140,7 @@ impl Twilio {
             Some(_) => return Err(Error::config("api_key.sid", "must be SK and 32 hexadecimal digits")),
             None => basic(&account_sid, &config.auth_token)?,
         };
-        if config.status_callback.as_deref().is_some_and(|url| !send::is_callback(url)) {
+        if config.status_callback.as_ref().is_some_and(|url| !send::is_callback(url)) {
             return Err(Error::config("status_callback", send::CALLBACK_RULE));
         }
         let accounts = [AccountId::new(account_sid.as_str())];
@@ -177,14 +162,11 @@ impl Twilio {
             }),
             endpoint: endpoint.with_overrides(config.errors),
             context: context.clone(),
-            headers: HeaderMap::from_iter([
-                (AUTHORIZATION, authorization),
-                (CONTENT_TYPE, HeaderValue::from_static("application/x-www-form-urlencoded")),
-            ]),
+            headers: HeaderMap::from_iter([(AUTHORIZATION, authorization)]),
             account: format!("{API_PREFIX}Accounts/{account_sid}").into(),
             uses_api_key: config.api_key.is_some(),
             source,
-            status_callback: config.status_callback.map(Into::into),
+            status_callback: config.status_callback,
             signature,
         })
     }

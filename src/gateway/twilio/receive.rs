@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use super::address::{RCS, WHATSAPP, parse_address, strip_prefix};
 use super::signature::BODY_HASH;
-use super::wire::delivery_state;
+use super::wire::state;
 use super::{GATEWAY, Source, Twilio};
 use crate::adapter::Collector;
 use crate::medium::sms::is_one_of;
@@ -90,7 +90,7 @@ impl Twilio {
     fn status(&self, form: &Form, status: &str, mut envelope: Envelope) -> Option<Vec<Event>> {
         let id = message_sid(form)?;
         let code = form.some("ErrorCode");
-        let state = delivery_state(status, code.as_deref());
+        let state = state(status, code.as_deref());
         if state != DeliveryState::Unrecognised {
             // With an unknown status, `From` may be a resident.
             envelope.account = self.account(form, "From");

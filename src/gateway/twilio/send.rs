@@ -1,22 +1,22 @@
 //! Encoding of a message as Twilio's form, and decoding of the response.
 
 use std::borrow::Cow;
-use std::fmt;
+use std::ops::Not;
 use std::time::Duration;
 
-use form_urlencoded::Serializer;
+use http::Request;
 use serde::{Deserialize, Serialize};
 
 use super::wire::MessageResource;
 use super::{GATEWAY, Source, Twilio, is_sid};
 use crate::adapter::Answer;
 use crate::adapter::json::Json;
-use crate::media::published;
 use crate::model::clock::Timestamp;
 use crate::model::error::{Error, Result};
 use crate::model::event::DeliveryState;
-use crate::model::id::UrlHost;
-use crate::model::message::{Accepted, Content, GatewayOptions, Message, Template};
+use crate::model::id::CallbackUrl;
+use crate::model::message::{Accepted, Content, GatewayOptions, MediaSource, Message, Template};
+use crate::transport::Body;
 
 /// Options that only this gateway reads.
 ///
@@ -31,7 +31,7 @@ use crate::model::message::{Accepted, Content, GatewayOptions, Message, Template
 /// let message = Message::text(Address::phone("07700 900123")?, "It’s bin day").gateway_options(&options)?;
 /// # Ok::<(), civic_messaging::Error>(())
 /// ```
-#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
 pub struct Options {
@@ -47,12 +47,12 @@ pub struct Options {
     /// Discards the text at Twilio (`ContentRetention=discard`).
     ///
     /// [`look_up`](crate::Channel::look_up) by text then finds nothing.
-    #[serde(skip_serializing_if = "is_off")]
+    #[serde(skip_serializing_if = "Not::not")]
     pub discard_content: bool,
     /// Obfuscates the number at Twilio (`AddressRetention=obfuscate`).
     ///
     /// [`look_up`](crate::Channel::look_up) by text then finds nothing. The price is the same.
-    #[serde(skip_serializing_if = "is_off")]
+    #[serde(skip_serializing_if = "Not::not")]
     pub obfuscate_address: bool,
     /// Shortens links. Requires a messaging service.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -65,32 +65,11 @@ pub struct Options {
     pub send_at: Option<Timestamp>,
     /// The complete URL for this message's status callbacks, instead of the configured one.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub status_callback: Option<String>,
-}
-
-impl fmt::Debug for Options {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Options")
-            .field("validity_period", &self.validity_period)
-            .field("smart_encoded", &self.smart_encoded)
-            .field("attempt", &self.attempt)
-            .field("discard_content", &self.discard_content)
-            .field("obfuscate_address", &self.obfuscate_address)
-            .field("shorten_urls", &self.shorten_urls)
-            .field("send_as_mms", &self.send_as_mms)
-            .field("send_at", &self.send_at)
-            // The URL may hold a token or a password.
-            .field("status_callback", &self.status_callback.as_deref().map(UrlHost))
-            .finish()
-    }
+    pub status_callback: Option<CallbackUrl>,
 }
 
 impl GatewayOptions for Options {
     const GATEWAY: &'static str = GATEWAY;
-}
-
-fn is_off(flag: &bool) -> bool {
-    !flag
 }
 
 /// The maximum `ValidityPeriod`. (Twilio, Messages, read 2026-11-22 from stored copies.)
@@ -99,8 +78,8 @@ const MAX_VALIDITY: Duration = Duration::from_secs(36_000);
 pub(super) const CALLBACK_RULE: &str = "must be an https URL whose host has no underscore";
 
 /// Returns `true` if Twilio accepts this URL as a status callback.
-pub(super) fn is_callback(url: &str) -> bool {
-    url.parse::<http::Uri>().is_ok_and(|uri| {
+pub(super) fn is_callback(url: &CallbackUrl) -> bool {
+    url.as_str().parse::<http::Uri>().is_ok_and(|uri| {
         let host = uri.host().unwrap_or_default();
         let is_secure = uri.scheme_str() == Some("https") || crate::transport::is_loopback(host);
         is_secure && !host.is_empty() && !host.contains('_')
@@ -120,7 +99,7 @@ pub(super) fn rule<const SERVICE: bool>(message: &Message) -> Result<()> {
     if options.send_at.is_some() && !SERVICE {
         return invalid("options.twilio.send_at", "needs a channel with a messaging service");
     }
-    if options.status_callback.as_deref().is_some_and(|url| !is_callback(url)) {
+    if options.status_callback.as_ref().is_some_and(|url| !is_callback(url)) {
         return invalid("options.twilio.status_callback", CALLBACK_RULE);
     }
     match &message.content {
@@ -130,57 +109,49 @@ pub(super) fn rule<const SERVICE: bool>(message: &Message) -> Result<()> {
 }
 
 impl Twilio {
-    /// Encodes a prepared message as a form.
-    pub(super) async fn encode(&self, message: &Message) -> Result<String> {
-        let options = message.options::<Options>()?.unwrap_or_default();
-        // Published before the request, so that a failure here is certainly not sent.
-        let mut links = Vec::new();
-        if let Content::Media(media) = &message.content {
-            for item in media {
-                links.push(published(item, self.context.publish.as_ref()).await?);
-            }
-        }
-        let mut form = Serializer::new(String::with_capacity(512));
-        form.append_pair("To", &self.written(&message.to));
-        match &self.source {
-            Source::Sender(from) => form.append_pair("From", from),
-            Source::Service(sid) => form.append_pair("MessagingServiceSid", sid),
+    /// Encodes a prepared message as the request of a form.
+    pub(super) fn encode(&self, message: &Message) -> Result<Request<Body>> {
+        let to = self.written(&message.to);
+        let (from, service) = match &self.source {
+            Source::Sender(from) => (Some(&**from), None),
+            Source::Service(sid) => (None, Some(&**sid)),
         };
-        if let Some(body) = body_text(&message.content)
-            && !body.is_empty()
-        {
-            form.append_pair("Body", &body);
-        }
-        for link in &links {
-            form.append_pair("MediaUrl", link);
-        }
+        let body = body_text(&message.content).filter(|body| !body.is_empty());
+        let mut fields =
+            vec![("To", Some(&*to)), ("From", from), ("MessagingServiceSid", service), ("Body", body.as_deref())];
+        let (place, variables);
         match &message.content {
-            Content::Text(_) | Content::Media(_) => {}
-            Content::Location(place) => {
-                let label = place.address.as_deref().or(place.name.as_deref());
+            Content::Text(_) => {}
+            Content::Media(media) => {
+                for file in media {
+                    let MediaSource::Link(link) = &file.source else {
+                        return Err(Error::invalid("media.source", "was not published"));
+                    };
+                    fields.push(("MediaUrl", Some(link)));
+                }
+            }
+            Content::Location(location) => {
+                let label = location.address.as_deref().or(location.name.as_deref());
                 let label = label.map(|label| format!("|{label}")).unwrap_or_default();
-                form.append_pair("PersistentAction", &format!("geo:{},{}{label}", place.latitude, place.longitude));
+                place = format!("geo:{},{}{label}", location.latitude, location.longitude);
+                fields.push(("PersistentAction", Some(&place)));
             }
             Content::Template(template) => {
-                form.append_pair("ContentSid", content_sid(template)?);
-                if let Some(variables) = variables(template) {
-                    form.append_pair("ContentVariables", &variables);
-                }
+                variables = template_variables(template);
+                fields.push(("ContentSid", Some(content_sid(template)?)));
+                fields.push(("ContentVariables", variables.as_deref()));
             }
             _ => return Err(Error::unsupported("this channel cannot send this content").with_field("content")),
         }
-        self.append_options(&mut form, &options, message.not_after)?;
-        Ok(form.finish())
+        let options = self.option_fields(message)?;
+        fields.extend(options.iter().map(|(name, value)| (*name, value.as_deref())));
+        self.endpoint.form(&self.messages_path(), self.headers.clone(), fields)
     }
 
-    fn append_options(
-        &self,
-        form: &mut Serializer<'_, String>,
-        options: &Options,
-        not_after: Option<Timestamp>,
-    ) -> Result<()> {
+    fn option_fields(&self, message: &Message) -> Result<[(&'static str, Option<String>); 10]> {
+        let options = message.options::<Options>()?.unwrap_or_default();
         let from = options.send_at.unwrap_or_else(|| self.context.clock.now());
-        let validity = match (options.validity_period, not_after) {
+        let validity = match (options.validity_period, message.not_after) {
             (Some(seconds), _) => Some(u64::from(seconds)),
             (None, Some(end)) if from > end => {
                 return Err(Error::invalid("not_after", "is before the message would be sent"));
@@ -190,34 +161,19 @@ impl Twilio {
             }
             (None, None) => None,
         };
-        if let Some(seconds) = validity {
-            form.append_pair("ValidityPeriod", &seconds.to_string());
-        }
-        for (name, flag) in [
-            ("SmartEncoded", options.smart_encoded),
-            ("ShortenUrls", options.shorten_urls),
-            ("SendAsMms", options.send_as_mms),
-        ] {
-            if let Some(flag) = flag {
-                form.append_pair(name, if flag { "true" } else { "false" });
-            }
-        }
-        if let Some(attempt) = options.attempt {
-            form.append_pair("Attempt", &attempt.to_string());
-        }
-        if options.discard_content {
-            form.append_pair("ContentRetention", "discard");
-        }
-        if options.obfuscate_address {
-            form.append_pair("AddressRetention", "obfuscate");
-        }
-        if let Some(at) = options.send_at {
-            form.append_pair("ScheduleType", "fixed").append_pair("SendAt", &at.to_string());
-        }
-        if let Some(url) = options.status_callback.as_deref().or(self.status_callback.as_deref()) {
-            form.append_pair("StatusCallback", url);
-        }
-        Ok(())
+        let callback = options.status_callback.as_ref().or(self.status_callback.as_ref());
+        Ok([
+            ("ValidityPeriod", validity.map(|seconds| seconds.to_string())),
+            ("SmartEncoded", options.smart_encoded.map(|flag| flag.to_string())),
+            ("ShortenUrls", options.shorten_urls.map(|flag| flag.to_string())),
+            ("SendAsMms", options.send_as_mms.map(|flag| flag.to_string())),
+            ("Attempt", options.attempt.map(|attempt| attempt.to_string())),
+            ("ContentRetention", options.discard_content.then(|| "discard".to_owned())),
+            ("AddressRetention", options.obfuscate_address.then(|| "obfuscate".to_owned())),
+            ("ScheduleType", options.send_at.map(|_| "fixed".to_owned())),
+            ("SendAt", options.send_at.map(|at| at.to_string())),
+            ("StatusCallback", callback.map(|url| url.as_str().to_owned())),
+        ])
     }
 }
 
@@ -247,7 +203,7 @@ fn content_sid(template: &Template) -> Result<&str> {
 }
 
 /// The parameters as a JSON object, keyed by their names or by position from `1`.
-fn variables(template: &Template) -> Option<String> {
+fn template_variables(template: &Template) -> Option<String> {
     let named = template.parameters.iter().enumerate().map(|(n, parameter)| {
         let name = parameter.name.clone().unwrap_or_else(|| (n + 1).to_string());
         (name, serde_json::Value::String(parameter.value.clone()))

@@ -2,14 +2,10 @@
 
 use std::time::Duration;
 
-use http::header::HeaderName;
-use serde::Deserialize;
-
 use super::Twilio;
 use super::address::parse_address;
 use crate::adapter::json::{List, Piece, Text};
-use crate::adapter::wire::Str;
-use crate::adapter::{Answer, VendorError, lenient};
+use crate::adapter::{Answer, VendorError, delivery_state, lenient};
 use crate::model::address::Address;
 use crate::model::error::{ErrorClass, ErrorKind, Scope};
 use crate::model::event::{DeliveryState, Failure};
@@ -32,206 +28,104 @@ const HOUR: Duration = Duration::from_secs(3_600);
 ///
 /// [mapping]: https://www.twilio.com/docs/whatsapp/api/error-code-mapping
 pub(super) const ERRORS: &[(&str, ErrorClass)] = &[
-    // Rate limit per recipient.
-    ("14107", ErrorClass::new(ErrorKind::RateLimited).retry(None).per_recipient()),
-    ("20003", ErrorClass::new(ErrorKind::Unauthenticated)),
-    ("20404", ErrorClass::new(ErrorKind::NotFound)),
-    ("20429", ErrorClass::new(ErrorKind::RateLimited).retry(None)),
-    ("20500", ErrorClass::new(ErrorKind::Unavailable).retry(None)),
-    ("21211", ErrorClass::new(ErrorKind::InvalidRecipient)),
-    ("21212", ErrorClass::new(ErrorKind::Config)),
-    ("21217", ErrorClass::new(ErrorKind::InvalidRecipient)),
-    ("21265", ErrorClass::new(ErrorKind::InvalidRecipient)),
-    ("21266", ErrorClass::new(ErrorKind::InvalidRecipient)),
-    ("21268", ErrorClass::new(ErrorKind::InvalidRecipient)),
-    ("21408", ErrorClass::new(ErrorKind::Forbidden).scope(Scope::Recipient)),
-    ("21602", ErrorClass::new(ErrorKind::InvalidMessage)),
-    ("21603", ErrorClass::new(ErrorKind::Config)),
-    ("21604", ErrorClass::new(ErrorKind::InvalidRecipient)),
-    ("21606", ErrorClass::new(ErrorKind::Config)),
-    ("21607", ErrorClass::new(ErrorKind::Config)),
-    ("21608", ErrorClass::new(ErrorKind::Forbidden).scope(Scope::Recipient)),
-    ("21609", ErrorClass::new(ErrorKind::Config)),
-    ("21610", ErrorClass::new(ErrorKind::OptedOut)),
-    ("21611", ErrorClass::new(ErrorKind::RateLimited).retry(None)),
-    ("21612", ErrorClass::new(ErrorKind::Rejected)),
-    ("21614", ErrorClass::new(ErrorKind::InvalidRecipient)),
-    ("21617", ErrorClass::new(ErrorKind::InvalidMessage)),
-    ("21618", ErrorClass::new(ErrorKind::InvalidMessage)),
-    ("21619", ErrorClass::new(ErrorKind::InvalidMessage)),
-    ("21620", ErrorClass::new(ErrorKind::InvalidMessage)),
-    ("21621", ErrorClass::new(ErrorKind::Config)),
-    ("21623", ErrorClass::new(ErrorKind::InvalidMessage)),
-    ("21624", ErrorClass::new(ErrorKind::InvalidMessage)),
-    ("21635", ErrorClass::new(ErrorKind::InvalidRecipient)),
-    // An invalid template or template parameter.
-    ("21654", ErrorClass::new(ErrorKind::InvalidMessage)),
-    ("21655", ErrorClass::new(ErrorKind::InvalidMessage)),
-    ("21656", ErrorClass::new(ErrorKind::InvalidMessage)),
-    ("21659", ErrorClass::new(ErrorKind::Config)),
-    ("21660", ErrorClass::new(ErrorKind::Config)),
-    ("21661", ErrorClass::new(ErrorKind::Config)),
-    // The messaging service is missing, belongs to another account, or has no sender that can send.
-    ("21701", ErrorClass::new(ErrorKind::Config)),
-    ("21702", ErrorClass::new(ErrorKind::Config)),
-    ("21703", ErrorClass::new(ErrorKind::Config)),
-    ("21704", ErrorClass::new(ErrorKind::Config)),
-    ("21705", ErrorClass::new(ErrorKind::Config)),
-    ("21706", ErrorClass::new(ErrorKind::Config)),
-    ("21707", ErrorClass::new(ErrorKind::Config)),
-    ("21708", ErrorClass::new(ErrorKind::Config)),
-    ("21709", ErrorClass::new(ErrorKind::Config)),
-    ("21710", ErrorClass::new(ErrorKind::Config)),
-    ("21711", ErrorClass::new(ErrorKind::Config)),
-    ("21712", ErrorClass::new(ErrorKind::Config)),
-    ("21713", ErrorClass::new(ErrorKind::Config)),
-    ("21714", ErrorClass::new(ErrorKind::Config)),
-    ("21715", ErrorClass::new(ErrorKind::Config)),
-    ("21716", ErrorClass::new(ErrorKind::Config)),
-    ("21717", ErrorClass::new(ErrorKind::Config)),
-    // Maintenance.
-    ("21730", ErrorClass::new(ErrorKind::Unavailable).retry(None)),
-    ("30001", ErrorClass::new(ErrorKind::Unavailable).retry(None)),
-    ("30002", ErrorClass::new(ErrorKind::Account)),
-    ("30003", ErrorClass::new(ErrorKind::Unavailable).retry(None)),
-    ("30004", ErrorClass::new(ErrorKind::Rejected)),
-    ("30005", ErrorClass::new(ErrorKind::InvalidRecipient)),
-    ("30006", ErrorClass::new(ErrorKind::InvalidRecipient)),
-    ("30007", ErrorClass::new(ErrorKind::Rejected)),
-    ("30008", ErrorClass::new(ErrorKind::Rejected).retry(None)),
+    // 30033: a campaign that is suspended.
+    ("30002 30033 63020 63051", ErrorClass::new(ErrorKind::Account)),
+    // 217xx: the messaging service is missing, belongs to another account, or has no sender that can send. 30032: an
+    // unverified toll-free number.
+    (
+        "21212 21603 21606 21607 21609 21621 21659 21660 21661 21701 21702 21703 21704 21705 21706 21707 21708 21709 \
+         21710 21711 21712 21713 21714 21715 21716 21717 30032 63001 63002 63007 63008 63022",
+        ErrorClass::new(ErrorKind::Config),
+    ),
     ("30010", ErrorClass::new(ErrorKind::Config).scope(Scope::Message)),
-    ("30012", ErrorClass::new(ErrorKind::InvalidMessage)),
-    // The carrier's network is congested.
-    ("30017", ErrorClass::new(ErrorKind::Unavailable).retry(None)),
-    ("30018", ErrorClass::new(ErrorKind::Config).scope(Scope::Recipient)),
-    ("30019", ErrorClass::new(ErrorKind::InvalidMessage)),
-    // Internal errors of scheduling and of messaging services.
-    ("30020", ErrorClass::new(ErrorKind::Unavailable).retry(None)),
-    ("30021", ErrorClass::new(ErrorKind::Unavailable).retry(None)),
-    // Carriers' limits per second and per day.
-    ("30022", ErrorClass::new(ErrorKind::RateLimited).retry(None)),
-    ("30023", ErrorClass::new(ErrorKind::QuotaExceeded).retry(Some(HOUR))),
-    // A numeric sender that the carrier has not provisioned.
-    ("30024", ErrorClass::new(ErrorKind::Config).scope(Scope::Recipient)),
-    ("30027", ErrorClass::new(ErrorKind::QuotaExceeded).retry(Some(HOUR))),
-    // An unverified toll-free number; a campaign that is suspended or not registered.
-    ("30032", ErrorClass::new(ErrorKind::Config)),
-    ("30033", ErrorClass::new(ErrorKind::Account)),
-    ("30034", ErrorClass::new(ErrorKind::Config).scope(Scope::Recipient)),
-    ("30035", ErrorClass::new(ErrorKind::Config).scope(Scope::Recipient)),
-    ("30036", ErrorClass::new(ErrorKind::Unavailable).retry(None)),
-    ("30410", ErrorClass::new(ErrorKind::Unavailable).retry(None)),
-    ("30500", ErrorClass::new(ErrorKind::Unavailable).retry(None)),
-    ("63001", ErrorClass::new(ErrorKind::Config)),
-    ("63002", ErrorClass::new(ErrorKind::Config)),
-    ("63003", ErrorClass::new(ErrorKind::InvalidRecipient)),
-    ("63005", ErrorClass::new(ErrorKind::InvalidMessage)),
-    ("63006", ErrorClass::new(ErrorKind::InvalidMessage)),
-    ("63007", ErrorClass::new(ErrorKind::Config)),
-    ("63008", ErrorClass::new(ErrorKind::Config)),
-    ("63009", ErrorClass::new(ErrorKind::Unavailable).retry(None)),
-    ("63010", ErrorClass::new(ErrorKind::Unavailable).retry(None)),
-    ("63011", ErrorClass::new(ErrorKind::Rejected)),
-    ("63012", ErrorClass::new(ErrorKind::Unavailable).retry(None)),
-    ("63013", ErrorClass::new(ErrorKind::Rejected)),
-    // The person blocked the sender or withdrew consent.
-    ("63014", ErrorClass::new(ErrorKind::OptedOut)),
-    ("63015", ErrorClass::new(ErrorKind::Forbidden).scope(Scope::Recipient)),
+    // 30024: a numeric sender that the carrier has not provisioned. 30034: a campaign that is not registered.
+    ("30018 30024 30034 30035", ErrorClass::new(ErrorKind::Config).scope(Scope::Recipient)),
+    ("21408 21608 63015", ErrorClass::new(ErrorKind::Forbidden).scope(Scope::Recipient)),
+    // 21654 to 21656: an invalid template or template parameter. 63027 and 63028: a template's language is missing, or
+    // its parameters do not match. 63040 to 63042: a template that is rejected, paused or disabled.
+    (
+        "21602 21617 21618 21619 21620 21623 21624 21654 21655 21656 30012 30019 63005 63006 63019 63021 63027 63028 \
+         63030 63034 63040 63041 63042",
+        ErrorClass::new(ErrorKind::InvalidMessage),
+    ),
+    (
+        "21211 21217 21265 21266 21268 21604 21614 21635 30005 30006 63003 63024 63031",
+        ErrorClass::new(ErrorKind::InvalidRecipient),
+    ),
+    ("20404", ErrorClass::new(ErrorKind::NotFound)),
+    // 63014: the person blocked the sender or withdrew consent.
+    ("21610 63014 63033", ErrorClass::new(ErrorKind::OptedOut)),
     ("63016", ErrorClass::new(ErrorKind::OutsideWindow)),
-    ("63017", ErrorClass::new(ErrorKind::RateLimited).retry(None)),
-    ("63018", ErrorClass::new(ErrorKind::RateLimited).retry(None)),
-    ("63019", ErrorClass::new(ErrorKind::InvalidMessage)),
-    ("63020", ErrorClass::new(ErrorKind::Account)),
-    ("63021", ErrorClass::new(ErrorKind::InvalidMessage)),
-    ("63022", ErrorClass::new(ErrorKind::Config)),
-    // A generic error of the medium, as 30008 is of a network.
-    ("63023", ErrorClass::new(ErrorKind::Rejected).retry(None)),
-    ("63024", ErrorClass::new(ErrorKind::InvalidRecipient)),
-    ("63025", ErrorClass::new(ErrorKind::Rejected)),
-    // Templates: language missing, parameters do not match.
-    ("63027", ErrorClass::new(ErrorKind::InvalidMessage)),
-    ("63028", ErrorClass::new(ErrorKind::InvalidMessage)),
-    ("63029", ErrorClass::new(ErrorKind::Unavailable).retry(None)),
-    ("63030", ErrorClass::new(ErrorKind::InvalidMessage)),
-    ("63031", ErrorClass::new(ErrorKind::InvalidRecipient)),
-    ("63032", ErrorClass::new(ErrorKind::Rejected)),
-    ("63033", ErrorClass::new(ErrorKind::OptedOut)),
-    ("63034", ErrorClass::new(ErrorKind::InvalidMessage)),
-    // The phone has no RCS but may have SMS.
-    ("63036", ErrorClass::new(ErrorKind::Unsupported)),
-    // The account's quota for a rolling 24 hours is used up.
-    ("63038", ErrorClass::new(ErrorKind::QuotaExceeded).retry(Some(HOUR))),
-    // Templates: rejected, paused, disabled.
-    ("63040", ErrorClass::new(ErrorKind::InvalidMessage)),
-    ("63041", ErrorClass::new(ErrorKind::InvalidMessage)),
-    ("63042", ErrorClass::new(ErrorKind::InvalidMessage)),
     // Meta limits marketing to this person for the time being.
     ("63049", ErrorClass::new(ErrorKind::QuotaExceeded).per_recipient()),
-    ("63051", ErrorClass::new(ErrorKind::Account)),
+    // 63038: the account's quota for a rolling 24 hours is used up.
+    ("30023 30027 63038", ErrorClass::new(ErrorKind::QuotaExceeded).retry(Some(HOUR))),
+    // 30022: carriers' limits per second and per day.
+    ("20429 21611 30022 63017 63018", ErrorClass::new(ErrorKind::RateLimited).retry(None)),
+    ("14107", ErrorClass::new(ErrorKind::RateLimited).retry(None).per_recipient()),
+    ("21612 30004 30007 63011 63013 63025 63032", ErrorClass::new(ErrorKind::Rejected)),
+    // Generic errors of a network and of a medium.
+    ("30008 63023", ErrorClass::new(ErrorKind::Rejected).retry(None)),
+    ("20003", ErrorClass::new(ErrorKind::Unauthenticated)),
+    // 21730: maintenance. 30017: the carrier's network is congested. 30020 and 30021: internal errors of scheduling and
+    // of messaging services.
+    (
+        "20500 21730 30001 30003 30017 30020 30021 30036 30410 30500 63009 63010 63012 63029",
+        ErrorClass::new(ErrorKind::Unavailable).retry(None),
+    ),
+    // The phone has no RCS but may have SMS.
+    ("63036", ErrorClass::new(ErrorKind::Unsupported)),
 ];
 
 /// Maps a Twilio status to a delivery state.
 ///
 /// `partially_delivered`, which Twilio calls deprecated, means that only some parts arrived, so it is `Sent`. A failure
 /// with code 30036 is an expired `ValidityPeriod`.
-pub(super) fn delivery_state(status: &str, code: Option<&str>) -> DeliveryState {
-    match status {
-        "accepted" | "queued" | "scheduled" => DeliveryState::Accepted,
-        "sending" => DeliveryState::Sending,
-        "partially_delivered" | "sent" => DeliveryState::Sent,
-        "delivered" => DeliveryState::Delivered,
-        "read" => DeliveryState::Read,
-        "canceled" => DeliveryState::Cancelled,
-        "failed" | "undelivered" if code == Some("30036") => DeliveryState::Expired,
-        "failed" | "undelivered" => DeliveryState::Failed,
-        _ => DeliveryState::Unrecognised,
+pub(super) fn state(status: &str, code: Option<&str>) -> DeliveryState {
+    match delivery_state(STATES, status) {
+        DeliveryState::Failed if code == Some("30036") => DeliveryState::Expired,
+        state => state,
     }
 }
+
+const STATES: &[(&str, DeliveryState)] = &[
+    ("accepted queued scheduled", DeliveryState::Accepted),
+    ("sending", DeliveryState::Sending),
+    ("partially_delivered sent", DeliveryState::Sent),
+    ("delivered", DeliveryState::Delivered),
+    ("read", DeliveryState::Read),
+    ("canceled", DeliveryState::Cancelled),
+    ("failed undelivered", DeliveryState::Failed),
+];
 
 impl Twilio {
     /// The reason of a failed or expired delivery.
     pub(super) fn failure(&self, state: DeliveryState, code: Option<&str>, detail: Option<String>) -> Option<Failure> {
-        if !matches!(state, DeliveryState::Failed | DeliveryState::Expired) {
-            return None;
-        }
-        let class = code.and_then(|code| self.endpoint.class(code)).unwrap_or(ErrorClass::new(ErrorKind::Rejected));
-        let mut failure = Failure::new(class.kind).temporary(class.retryable).detail(detail);
-        failure.code = code.map(str::to_owned);
-        Some(failure)
+        let is_failed = matches!(state, DeliveryState::Failed | DeliveryState::Expired);
+        is_failed.then(|| self.endpoint.failure(code, detail))
     }
 }
 
 /// Reads `{"code":21211,"message":"…","more_info":"https://…","status":400}`. The message is not kept, because it may
 /// contain the number.
 pub(super) fn vendor_error(answer: &Answer) -> VendorError<'_> {
-    let body: ErrorBody<'_> = serde_json::from_slice(&answer.body).unwrap_or_default();
-    let mut error = VendorError::default();
-    let request_id = HeaderName::from_static("twilio-request-id");
-    error.request_id = answer.headers.get(request_id).and_then(|id| id.to_str().ok()).map(Into::into);
-    if let Some(code) = body.code {
+    let request_id = answer.headers.get("twilio-request-id").and_then(|id| id.to_str().ok()).map(Into::into);
+    let mut error = VendorError { request_id, ..VendorError::default() };
+    if let Some(code) = answer.member("code") {
         if is_code(&code) && code.bytes().all(|b| b.is_ascii_digit()) {
-            error.help = Some(format!("https://www.twilio.com/docs/errors/{}", &*code).into());
+            error.help = Some(format!("https://www.twilio.com/docs/errors/{code}").into());
         }
-        error.code = Some(code.0);
+        error.code = Some(code.into());
     }
     error
 }
 
-#[derive(Default, Deserialize)]
-struct ErrorBody<'a> {
-    #[serde(borrow, default)]
-    code: Option<Str<'a>>,
-}
-
-#[derive(Deserialize)]
-pub(super) struct AccountResource<'a> {
-    #[serde(borrow, default)]
-    pub(super) status: Option<Str<'a>>,
-    #[serde(borrow, default, rename = "type")]
-    pub(super) kind: Option<Str<'a>>,
-}
-
 lenient! {
+    pub(super) struct AccountResource<'a> {
+        pub(super) status: Text<'a>,
+        pub(super) kind = "type": Text<'a>,
+    }
+
     /// A page of messages.
     pub(super) struct MessageList<'a> {
         pub(super) messages: List<Piece<'a>>,
@@ -260,7 +154,7 @@ lenient! {
 
 impl MessageResource<'_> {
     pub(super) fn state(&self) -> DeliveryState {
-        delivery_state(self.status.as_deref().unwrap_or_default(), self.error_code.as_deref())
+        state(self.status.as_deref().unwrap_or_default(), self.error_code.as_deref())
     }
 
     pub(super) fn recipient(&self) -> Option<Address> {

@@ -3,14 +3,17 @@
 use std::sync::PoisonError;
 
 use http::Method;
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
+use serde_json::json;
 
 use super::api::{ApiRequest, Credentials, RateLimits, numeric};
-use super::{GATEWAY, X, send};
+use super::send::outgoing;
+use super::{GATEWAY, X};
 use crate::model::address::{Address, XUser};
 use crate::model::clock::Clock;
 use crate::model::error::{Error, Result};
-use crate::model::id::{MessageId, UrlHost};
+use crate::model::id::{CallbackUrl, MessageId};
+use crate::model::json::without_nulls;
 use crate::model::message::{Accepted, Message};
 
 impl X {
@@ -31,7 +34,12 @@ impl X {
             let message = Message::text(person.clone(), text);
             self.info.prepare(&message, self.clock.now())?;
         }
-        let request = ApiRequest::post("dm_create", "/2/dm_conversations").json(&send::Group::new(people, text))?;
+        let group = json!({
+            "conversation_type": "Group",
+            "participant_ids": people.iter().map(XUser::id).collect::<Vec<_>>(),
+            "message": outgoing(Some(text), None),
+        });
+        let request = ApiRequest::post("dm_create", "/2/dm_conversations").json(&group)?;
         let answer = self.exchange(&request, true).await?;
         let (accepted, conversation) = self.accepted(&answer)?;
         let conversation = conversation.ok_or_else(|| answer.unreadable())?;
@@ -76,8 +84,7 @@ impl X {
             let rule = "must be an https address without a port, of up to 200 characters";
             return Err(Error::config("url", rule).with_gateway(GATEWAY));
         }
-        let request =
-            ApiRequest::post("webhooks", "/2/webhooks").json(&serde_json::json!({ "url": url }))?.by(Credentials::App);
+        let request = ApiRequest::post("webhooks", "/2/webhooks").json(&json!({ "url": url }))?.by(Credentials::App);
         self.data(&self.call(request).await?)
     }
 
@@ -118,12 +125,12 @@ impl X {
         tag: Option<&str>,
         by: Credentials,
     ) -> Result<String> {
-        let wanted = SubscriptionRequest {
-            event_type,
-            filter: Filter { user_id: self.info.account.as_str() },
-            tag,
-            webhook_id: numeric("webhook_id", webhook_id)?,
-        };
+        let wanted = without_nulls(json!({
+            "event_type": event_type,
+            "filter": { "user_id": self.info.account.as_str() },
+            "tag": tag,
+            "webhook_id": numeric("webhook_id", webhook_id)?,
+        }));
         let request = ApiRequest::post("subscriptions", "/2/activity/subscriptions").json(&wanted)?.by(by);
         let answer = self.call(request).await?;
         let subscription = match self.data(&answer)? {
@@ -141,33 +148,22 @@ impl X {
         let webhook_id = numeric("webhook_id", webhook_id)?;
         let path = format!("/2/account_activity/webhooks/{webhook_id}/subscriptions/all");
         // An empty object: the body is required since OpenAPI 2.167 (read 2026-11-30), and has no members.
-        self.done(ApiRequest::post("subscriptions", path).json(&serde_json::json!({}))?).await
+        self.done(ApiRequest::post("subscriptions", path).json(&json!({}))?).await
     }
 }
 
 /// A registered webhook.
 #[non_exhaustive]
-#[derive(Clone, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub struct Webhook {
     /// X's id of the webhook.
     pub id: String,
     /// The address.
     #[serde(default)]
-    pub url: String,
+    pub url: CallbackUrl,
     /// `true` while X sends events there; `false` after a failed handshake.
     #[serde(default)]
     pub valid: bool,
-}
-
-impl std::fmt::Debug for Webhook {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Webhook")
-            .field("id", &self.id)
-            // Its path or query may hold a token.
-            .field("url", &UrlHost(&self.url))
-            .field("valid", &self.valid)
-            .finish()
-    }
 }
 
 #[derive(Deserialize)]
@@ -179,20 +175,6 @@ struct WebhookList {
 struct RevalidateResponse {
     valid: Option<bool>,
     attempted: Option<bool>,
-}
-
-#[derive(Serialize)]
-struct SubscriptionRequest<'a> {
-    event_type: &'a str,
-    filter: Filter<'a>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    tag: Option<&'a str>,
-    webhook_id: &'a str,
-}
-
-#[derive(Serialize)]
-struct Filter<'a> {
-    user_id: &'a str,
 }
 
 /// The three shapes in which X's pages and its specification write the same answer.

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use async_trait::async_trait;
 use bytes::Bytes;
 use http::header::{AUTHORIZATION, CONTENT_TYPE};
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
+use http::{HeaderMap, HeaderValue, Method, Request, Response};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -36,24 +36,16 @@ impl X {
         self.exchange(&ask, false).await
     }
 
-    /// Makes a call, and a second time with a new token when X refuses the first one's: a refusal is definite.
+    /// Makes a call, with the app's credentials or in the name of the account.
     pub(super) async fn exchange(&self, ask: &ApiRequest, sending: bool) -> Result<Answer> {
         if let (Credentials::App, Some(bearer)) = (ask.by, &self.bearer) {
             return self.endpoint.call(self.request(ask, Some(bearer))?).await;
         }
-        let token = self.signer.token(None).await?;
-        match self.once(ask, sending, token.as_ref()).await {
-            Err(error) if token.is_some() && error.status() == Some(StatusCode::UNAUTHORIZED) => {
-                let token = self.signer.token(token.as_ref()).await?;
-                self.once(ask, sending, token.as_ref()).await
-            }
-            done => done,
-        }
-    }
-
-    async fn once(&self, ask: &ApiRequest, sending: bool, token: Option<&Secret>) -> Result<Answer> {
-        let request = self.request(ask, token)?;
-        if sending { self.endpoint.send(request).await } else { self.endpoint.call(request).await }
+        let once = |token: Option<Secret>| async move {
+            let request = self.request(ask, token.as_ref())?;
+            if sending { self.endpoint.send(request).await } else { self.endpoint.call(request).await }
+        };
+        self.signer.authorise(once).await
     }
 
     fn request(&self, ask: &ApiRequest, token: Option<&Secret>) -> Result<Request<Body>> {

@@ -8,7 +8,7 @@ use super::lookup::User;
 use crate::channel::Channel;
 use crate::media::MediaStream;
 use crate::model::clock::Clock;
-use crate::model::error::{Error, ErrorKind, Result};
+use crate::model::error::Result;
 use crate::model::health::{CheckStatus, Health};
 use crate::model::info::Info;
 use crate::model::lookup::{LookupOutcome, LookupQuery};
@@ -52,43 +52,30 @@ impl Channel for X {
     }
 
     async fn health(&self) -> Result<Health> {
-        let health = Health::default();
-        let health =
-            match self.call(ApiRequest::get("me", "/2/users/me")).await.and_then(|answer| self.data::<User>(&answer)) {
-                Ok(me) if me.id == self.info.account.as_str() => {
-                    health.check_result("credentials", CheckStatus::Pass, "they belong to this account")
-                }
-                Ok(_) => health.check_result(
-                    "credentials",
-                    CheckStatus::Fail,
-                    "they belong to another account than `user_id`",
-                ),
-                Err(error) => failed(health, "credentials", &error),
-            };
+        let me = self.call(ApiRequest::get("me", "/2/users/me")).await;
+        let health = match me.and_then(|answer| self.data::<User>(&answer)) {
+            Ok(me) => {
+                let (grade, detail) = match me.id == self.info.account.as_str() {
+                    true => (CheckStatus::Pass, "they belong to this account"),
+                    false => (CheckStatus::Fail, "they belong to another account than `user_id`"),
+                };
+                Health::default().check_result("credentials", grade, detail)
+            }
+            Err(error) => Health::default().check_error("credentials", &error),
+        };
         if self.bearer.is_none() {
             return Ok(health);
         }
-        Ok(match self.webhooks().await {
-            Ok(webhooks) if webhooks.is_empty() => {
-                health.check_result("webhook", CheckStatus::Warn, "no webhook is registered: poll for events")
-            }
-            Ok(webhooks) if webhooks.iter().all(|webhook| webhook.valid) => {
-                health.check_result("webhook", CheckStatus::Pass, "X reports it as valid")
-            }
-            Ok(_) => health.check_result(
-                "webhook",
-                CheckStatus::Fail,
-                "X has disabled one that failed the handshake: correct the endpoint and revalidate it",
-            ),
-            Err(error) => failed(health, "webhook", &error),
-        })
+        let webhooks = match self.webhooks().await {
+            Ok(webhooks) => webhooks,
+            Err(error) => return Ok(health.check_error("webhook", &error)),
+        };
+        const DISABLED: &str = "X has disabled one that failed the handshake: correct the endpoint and revalidate it";
+        let (grade, detail) = match webhooks.as_slice() {
+            [] => (CheckStatus::Warn, "no webhook is registered: poll for events"),
+            all if all.iter().all(|webhook| webhook.valid) => (CheckStatus::Pass, "X reports it as valid"),
+            _ => (CheckStatus::Fail, DISABLED),
+        };
+        Ok(health.check_result("webhook", grade, detail))
     }
-}
-
-fn failed(health: Health, name: &'static str, error: &Error) -> Health {
-    let passing = matches!(
-        error.kind(),
-        ErrorKind::Unavailable | ErrorKind::RateLimited | ErrorKind::QuotaExceeded | ErrorKind::Unexpected
-    );
-    health.check_result(name, if passing { CheckStatus::Unknown } else { CheckStatus::Fail }, error.to_string())
 }

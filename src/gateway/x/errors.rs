@@ -1,75 +1,38 @@
 //! X's error codes, and the refusals that come in a 2xx.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
 
 use http::StatusCode;
-use serde_json::value::RawValue;
 
 use super::X;
 use super::api::{RateLimits, date};
-use crate::adapter::wire::Str;
-use crate::adapter::{Answer, RETRY_AFTER_MAX, RETRY_AFTER_MIN, VendorError};
+use super::wire::Members;
+use crate::adapter::json::{self, Json, List, Piece, Text};
+use crate::adapter::{Answer, RETRY_AFTER_MAX, RETRY_AFTER_MIN, VendorError, lenient};
 use crate::model::error::{Error, ErrorClass, ErrorKind, Outcome};
 
 /// The classes of X's codes: the numbers of the v1.1 table, which shared layers still give, and the last parts of the
 /// `type` of a problem. <https://docs.x.com/x-api/fundamentals/response-codes-and-errors>, read 2026-11-22 from a
 /// stored copy. A 5xx is never documented as "not accepted", so after one the outcome stays unknown.
 pub(super) const ERRORS: &[(&str, ErrorClass)] = &[
-    ("17", ErrorClass::new(ErrorKind::InvalidRecipient)),
-    ("32", ErrorClass::new(ErrorKind::Unauthenticated)),
-    ("34", ErrorClass::new(ErrorKind::NotFound)),
-    ("38", ErrorClass::new(ErrorKind::InvalidMessage)),
-    ("44", ErrorClass::new(ErrorKind::InvalidMessage)),
-    ("50", ErrorClass::new(ErrorKind::InvalidRecipient)),
-    ("63", ErrorClass::new(ErrorKind::InvalidRecipient)),
-    ("64", ErrorClass::new(ErrorKind::Account)),
-    ("88", ErrorClass::new(ErrorKind::RateLimited).retry(None)),
-    ("89", ErrorClass::new(ErrorKind::Unauthenticated)),
-    ("93", ErrorClass::new(ErrorKind::Forbidden)),
-    ("99", ErrorClass::new(ErrorKind::Unauthenticated)),
-    ("108", ErrorClass::new(ErrorKind::InvalidRecipient)),
-    ("130", ErrorClass::new(ErrorKind::Unavailable).retry(None)),
-    ("131", ErrorClass::new(ErrorKind::Unavailable).retry(None)),
-    ("135", ErrorClass::new(ErrorKind::Unauthenticated)),
-    ("150", ErrorClass::new(ErrorKind::InvalidRecipient)),
-    ("151", ErrorClass::new(ErrorKind::Rejected)),
-    // The same text was sent to the same person just before: a second try is refused in the same way.
-    ("187", ErrorClass::new(ErrorKind::Rejected)),
-    ("215", ErrorClass::new(ErrorKind::Unauthenticated)),
-    ("220", ErrorClass::new(ErrorKind::Forbidden)),
-    ("226", ErrorClass::new(ErrorKind::Account)),
-    ("261", ErrorClass::new(ErrorKind::Forbidden)),
-    ("324", ErrorClass::new(ErrorKind::InvalidMessage)),
-    ("325", ErrorClass::new(ErrorKind::InvalidMessage)),
-    ("349", ErrorClass::new(ErrorKind::InvalidRecipient)),
-    ("354", ErrorClass::new(ErrorKind::InvalidMessage)),
-    ("389", ErrorClass::new(ErrorKind::InvalidRecipient)),
-    ("416", ErrorClass::new(ErrorKind::Forbidden)),
-    ("420", ErrorClass::new(ErrorKind::RateLimited).retry(None)),
-    // UNVERIFIED, from a public report: "Sender is not verified to send message requests". The person takes requests of
-    // verified accounts only; others can still be written to.
-    ("476", ErrorClass::new(ErrorKind::InvalidRecipient)),
-    ("client-forbidden", ErrorClass::new(ErrorKind::Forbidden)),
-    ("credits", ErrorClass::new(ErrorKind::Account)),
-    ("credits-depleted", ErrorClass::new(ErrorKind::Account)),
-    ("disallowed-resource", ErrorClass::new(ErrorKind::Rejected)),
-    ("dm-not-permitted", ErrorClass::new(ErrorKind::InvalidRecipient)),
-    ("internal-error", ErrorClass::new(ErrorKind::Unavailable).retry(None)),
-    ("invalid-request", ErrorClass::new(ErrorKind::InvalidMessage)),
-    // The four of OAuth 2.0, which the call for new tokens gives.
-    ("invalid_client", ErrorClass::new(ErrorKind::Unauthenticated)),
-    ("invalid_grant", ErrorClass::new(ErrorKind::Unauthenticated)),
-    ("invalid_request", ErrorClass::new(ErrorKind::Unauthenticated)),
-    ("unauthorized_client", ErrorClass::new(ErrorKind::Unauthenticated)),
-    ("not-authorized-for-resource", ErrorClass::new(ErrorKind::Forbidden)),
-    ("oauth1-permissions", ErrorClass::new(ErrorKind::Forbidden)),
-    ("operation-not-permitted", ErrorClass::new(ErrorKind::Rejected)),
-    ("rate-limit-exceeded", ErrorClass::new(ErrorKind::RateLimited).retry(None)),
-    ("resource-not-found", ErrorClass::new(ErrorKind::NotFound)),
-    ("resource-unavailable", ErrorClass::new(ErrorKind::NotFound)),
-    ("unsupported-authentication", ErrorClass::new(ErrorKind::Forbidden)),
+    ("64 226 credits credits-depleted", ErrorClass::new(ErrorKind::Account)),
+    (
+        "93 220 261 416 client-forbidden not-authorized-for-resource oauth1-permissions unsupported-authentication",
+        ErrorClass::new(ErrorKind::Forbidden),
+    ),
+    ("38 44 324 325 354 invalid-request", ErrorClass::new(ErrorKind::InvalidMessage)),
+    // 476 is UNVERIFIED, from a public report: "Sender is not verified to send message requests". The person takes
+    // requests of verified accounts only; others can still be written to.
+    ("17 50 63 108 150 349 389 476 dm-not-permitted", ErrorClass::new(ErrorKind::InvalidRecipient)),
+    ("34 resource-not-found resource-unavailable", ErrorClass::new(ErrorKind::NotFound)),
     ("usage-capped", ErrorClass::new(ErrorKind::QuotaExceeded)),
+    ("88 420 rate-limit-exceeded", ErrorClass::new(ErrorKind::RateLimited).retry(None)),
+    // 187: the same text was sent to the same person just before, and a second try is refused in the same way.
+    ("151 187 disallowed-resource operation-not-permitted", ErrorClass::new(ErrorKind::Rejected)),
+    ("32 89 99 135 215", ErrorClass::new(ErrorKind::Unauthenticated)),
+    // The four of OAuth 2.0, which the call for new tokens gives.
+    ("invalid_client invalid_grant invalid_request unauthorized_client", ErrorClass::new(ErrorKind::Unauthenticated)),
+    ("130 131 internal-error", ErrorClass::new(ErrorKind::Unavailable).retry(None)),
 ];
 
 /// Refusals with a sentence and no code: a part of the sentence, and our name for it.
@@ -84,18 +47,19 @@ const MEANINGS_OF_326: &[(&str, ErrorClass)] =
     &[("do not follow", ErrorClass::new(ErrorKind::InvalidRecipient)), ("locked", ErrorClass::new(ErrorKind::Account))];
 
 pub(super) fn vendor_error(answer: &Answer) -> VendorError<'_> {
-    let problems = Problem::of(&String::from_utf8_lossy(&answer.body));
-    let all = || problems.iter();
-    let words = || all().flat_map(|p| [&p.title, &p.detail, &p.message]).flatten();
+    let json = Json::new(&answer.body);
+    let first = json.read::<Problem<'_>>();
+    let listed = listed(&json);
+    let all = || first.iter().chain(&listed);
+    let words = || all().flat_map(|p| [&p.title, &p.detail, &p.message]).filter_map(Text::as_deref);
     let named = || NAMED.iter().find(|(piece, _)| words().any(|words| words.contains(piece))).map(|(_, name)| *name);
-    let last = |uri: &String| uri.rsplit_once('/').map(|(_, last)| last.to_owned());
-    let code = (all().find_map(|p| p.code.clone()))
-        .or_else(|| all().find_map(|p| p.r#type.as_ref().and_then(last)))
-        .or_else(|| problems.first().and_then(|problem| problem.error.clone()))
-        .or_else(|| named().map(str::to_owned));
+    let code = (all().find_map(|p| p.code.as_deref()))
+        .or_else(|| all().find_map(|p| p.kind.as_deref()?.rsplit_once('/').map(|(_, last)| last)))
+        .or_else(|| first.as_ref()?.error.as_deref())
+        .or_else(named);
 
     let mut error = VendorError::default();
-    if code.as_deref() == Some("326") {
+    if code == Some("326") {
         let meaning = MEANINGS_OF_326.iter().find(|(piece, _)| words().any(|words| words.contains(piece)));
         error.class = meaning.map(|(_, class)| *class);
     }
@@ -110,7 +74,7 @@ pub(super) fn vendor_error(answer: &Answer) -> VendorError<'_> {
             error.class = Some(ErrorClass::new(ErrorKind::QuotaExceeded).retry(None));
         }
     }
-    error.code = code.map(Cow::Owned);
+    error.code = code.map(|code| code.to_owned().into());
     error.request_id = answer.headers.get("x-transaction-id").and_then(|id| id.to_str().ok()).map(Cow::Borrowed);
     error.help = Some(Cow::Borrowed("https://docs.x.com/x-api/fundamentals/response-codes-and-errors"));
     error
@@ -119,12 +83,11 @@ pub(super) fn vendor_error(answer: &Answer) -> VendorError<'_> {
 impl X {
     /// The error that a 2xx holds in place of data, if it does.
     pub(super) fn refusal(&self, answer: &Answer) -> Option<Error> {
-        let body = String::from_utf8_lossy(&answer.body);
-        let members: Members<'_> = serde_json::from_str(&body).ok()?;
-        if members.get("data").is_some_and(|data| data.get() != "null") {
+        let json = Json::new(&answer.body);
+        if json.read::<Data<'_>>()?.data.is_some() {
             return None;
         }
-        let errors = Problem::listed(&members);
+        let errors = listed(&json);
         errors.first()?;
         // The status that an error states is more precise than that of the response. The highest counts, so that a 5xx
         // among them leaves the outcome unknown.
@@ -137,49 +100,38 @@ impl X {
     }
 }
 
-/// The members of an object, each to be read by itself, so that a strange one costs nothing beside it.
-type Members<'a> = BTreeMap<String, &'a RawValue>;
-
-/// All the shapes of X's errors in one: a problem, a list of problems, the v1.1 pair of code and message, bare or in
-/// a list, and that of OAuth 2.0.
-struct Problem {
-    r#type: Option<String>,
-    title: Option<String>,
-    detail: Option<String>,
-    code: Option<String>,
-    message: Option<String>,
-    error: Option<String>,
-    status: Option<String>,
+/// The problems under `errors` that are not empty, each read by itself.
+fn listed<'a>(json: &'a Json<'_>) -> Vec<Problem<'a>> {
+    let is_filled = |piece: &Piece<'_>| json::read::<Members<'_>>(piece.get()).is_some_and(|it| !it.0.is_empty());
+    // An object in the place of the list could be anything.
+    let list = Some(json.read::<Errors<'_>>().unwrap_or_default().errors.get()).filter(|list| list.starts_with('['));
+    let listed = list.and_then(json::read::<List<Piece<'_>>>).unwrap_or_default().items.into_iter();
+    listed.filter(is_filled).filter_map(|piece| json::read(piece.get())).collect()
 }
 
-impl Problem {
-    /// The problem that a body is, and those that it lists.
-    fn of(body: &str) -> Vec<Self> {
-        let Ok(members) = serde_json::from_str::<Members<'_>>(body) else { return Vec::new() };
-        std::iter::once(Self::read(&members)).chain(Self::listed(&members)).collect()
+lenient! {
+    struct Data<'a> {
+        data: Option<Piece<'a>>,
     }
 
-    /// The problems under `errors` that are not empty.
-    fn listed(members: &Members<'_>) -> Vec<Self> {
-        let listed = members.get("errors").and_then(|listed| serde_json::from_str::<Vec<&RawValue>>(listed.get()).ok());
-        let listed = listed.unwrap_or_default().into_iter();
-        let objects = listed.filter_map(|problem| serde_json::from_str::<Members<'_>>(problem.get()).ok());
-        objects.filter(|members| !members.is_empty()).map(|members| Self::read(&members)).collect()
+    struct Errors<'a> {
+        errors: Piece<'a>,
     }
 
-    fn read(members: &Members<'_>) -> Self {
-        let text = |name| serde_json::from_str::<Str<'_>>(members.get(name)?.get()).ok().map(Str::into_string);
-        Self {
-            r#type: text("type"),
-            title: text("title"),
-            detail: text("detail"),
-            code: text("code"),
-            message: text("message"),
-            error: text("error"),
-            status: text("status"),
-        }
+    /// All the shapes of X's errors in one: a problem, an item of a list of problems, the v1.1 pair of code and message,
+    /// and that of OAuth 2.0.
+    struct Problem<'a> {
+        kind = "type": Text<'a>,
+        title: Text<'a>,
+        detail: Text<'a>,
+        code: Text<'a>,
+        message: Text<'a>,
+        error: Text<'a>,
+        status: Text<'a>,
     }
+}
 
+impl Problem<'_> {
     /// The status that it states, if it is that of a refusal or a fault.
     fn status(&self) -> Option<StatusCode> {
         let status = StatusCode::from_u16(self.status.as_deref()?.parse().ok()?).ok()?;

@@ -5,13 +5,12 @@ use std::collections::HashMap;
 
 use super::X;
 use super::text::content;
-use super::wire::{Attached, DirectMessage, Members, Named, User, place};
+use super::wire::{Attached, DirectMessage, Members, User, place};
 use crate::adapter::json::{self, Json, List, Piece};
-use crate::adapter::{Collector, Owner};
+use crate::adapter::{Collector, NamedAccount, Owner};
 use crate::model::address::{Address, XUser};
 use crate::model::event::{Delivery, DeliveryOf, DeliveryState, Envelope, Inbound, InboundContent, Profile};
 use crate::model::id::MessageId;
-use crate::model::json::digest;
 
 pub(super) const MESSAGES: &str = "direct_message_events";
 pub(super) const READS: &str = "direct_message_mark_read_events";
@@ -22,7 +21,7 @@ pub(super) struct Reader<'r, 'w> {
     pub(super) x: &'r X,
     pub(super) json: &'r Json<'r>,
     /// The account that the body as a whole is for, which it says in the older API.
-    pub(super) account: Named<'r>,
+    pub(super) account: NamedAccount<'r>,
     pub(super) events: &'r mut Collector<'w>,
 }
 
@@ -56,7 +55,7 @@ impl<'r> Reader<'r, '_> {
             return self.events.unrecognised(envelope, event.kind.some().unwrap_or("direct_message"), None);
         };
         // Without an id, sender and time identify the message, and a digest of the whole identifies the event.
-        let digested = || format!("direct_message/{}", digest(envelope.raw.as_bytes()));
+        let digested = || format!("direct_message/{}", envelope.raw.digest());
         let own_id = || match event.at() {
             Some(at) => format!("direct_message/{}/{}", from.id(), at.as_millis()),
             None => digested(),

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use http::{HeaderValue, Method, StatusCode};
+use http::{HeaderValue, Method};
 
 use super::auth::Signer;
 use super::{GATEWAY, X};
@@ -38,23 +38,15 @@ impl X {
             Signer::OAuth1 { .. } => url.to_owned(),
             Signer::OAuth2(_) => format!("{}/2/dm_conversations/media/{place}", base.as_str()),
         };
-        let token = self.signer.token(None).await?;
-        let stream = match self.fetch_once(&url, token.as_ref()).await {
-            Err(error) if token.is_some() && error.status() == Some(StatusCode::UNAUTHORIZED) => {
-                let token = self.signer.token(token.as_ref()).await?;
-                self.fetch_once(&url, token.as_ref()).await?
-            }
-            stream => stream?,
-        };
-        Ok(match media.sha256 {
-            Some(digest) => stream.hashed(digest),
-            None => stream,
-        })
+        let url = url.as_str();
+        let stream = self.signer.authorise(|token| self.fetch_once(url, token)).await?;
+        Ok(stream.hashed(media.sha256))
     }
 
-    async fn fetch_once(&self, url: &str, token: Option<&Secret>) -> Result<MediaStream> {
+    async fn fetch_once(&self, url: &str, token: Option<Secret>) -> Result<MediaStream> {
         let limits = FetchLimits { cap: rules::VIDEO_BYTES_MAX, time: Duration::from_secs(600) };
-        let sign = |uri: &http::Uri| -> Result<Option<HeaderValue>> { self.signer.header(token, &Method::GET, uri) };
+        let sign =
+            |uri: &http::Uri| -> Result<Option<HeaderValue>> { self.signer.header(token.as_ref(), &Method::GET, uri) };
         // What is signed opens the whole API: it goes to files of messages alone, redirects included.
         let v2 = [self.endpoint.base().path(), "/2/dm_conversations/media/"].concat();
         let sign = sign.limited_to(|file: &FileUrl<'_>| {

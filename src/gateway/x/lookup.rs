@@ -6,12 +6,12 @@ use http::StatusCode;
 use serde::Deserialize;
 
 use super::api::{ApiRequest, numeric};
-use super::oauth1::query;
 use super::poll::{Listing, PAGES_MAX};
 use super::text::{unescaped, without_media_link};
 use super::wire::{DmEvent, Url};
 use super::{GATEWAY, X};
 use crate::adapter::json::{self, Json};
+use crate::adapter::query;
 use crate::medium::x as rules;
 use crate::model::address::{Address, Medium, XUser};
 use crate::model::clock::Timestamp;

@@ -69,8 +69,6 @@ mod errors;
 mod events;
 mod fetch;
 mod lookup;
-mod oauth1;
-mod oauth2;
 mod poll;
 mod send;
 mod text;
@@ -84,9 +82,10 @@ pub use api::{Credentials, RateLimits};
 pub use auth::Auth;
 use auth::Signer;
 pub use lookup::Profile;
-pub use oauth1::OAuth1;
-pub use oauth2::OAuth2;
 use webhook::Signature;
+
+#[doc(no_inline)]
+pub use crate::adapter::{OAuth1, OAuth2};
 
 const GATEWAY: &str = "x";
 const BASE_URL: &str = "https://api.x.com";
@@ -135,7 +134,7 @@ impl Config {
     /// # Errors
     /// [`ErrorKind::Config`](crate::ErrorKind::Config) when it is empty, blank or too short.
     pub fn webhook_secret(mut self, consumer_secret: impl Into<String>) -> Result<Self> {
-        self.webhook_secrets.push(secret("webhook_secrets", consumer_secret)?.into());
+        self.webhook_secrets.push(Secret::setting("webhook_secrets", consumer_secret)?.into());
         Ok(self)
     }
 
@@ -144,7 +143,7 @@ impl Config {
     /// # Errors
     /// [`ErrorKind::Config`](crate::ErrorKind::Config) when it is empty, blank or too short.
     pub fn bearer(mut self, token: impl Into<String>) -> Result<Self> {
-        self.bearer = Some(secret("bearer", token)?);
+        self.bearer = Some(Secret::setting("bearer", token)?);
         Ok(self)
     }
 
@@ -163,10 +162,6 @@ impl Config {
         self.unescape = unescape;
         self
     }
-}
-
-fn secret(field: &'static str, text: impl Into<String>) -> Result<Secret> {
-    Secret::new(text).map_err(|error| error.with_field(field))
 }
 
 /// The sources that escape `&`, `<` and `>`; their text is unescaped once.

@@ -7,12 +7,11 @@ use http::StatusCode;
 
 use super::api::ApiRequest;
 use super::events::inbound;
-use super::oauth1::query;
 use super::text::content;
 use super::wire::{DmEvent, Includes};
 use super::{GATEWAY, X};
 use crate::adapter::json::{self, Json, List, Piece, Text};
-use crate::adapter::{Answer, lenient};
+use crate::adapter::{Answer, lenient, query};
 use crate::medium::x as rules;
 use crate::model::address::{Address, Medium, XUser};
 use crate::model::clock::Clock;

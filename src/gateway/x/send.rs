@@ -2,16 +2,17 @@
 
 use std::borrow::Cow;
 
-use serde::Serialize;
+use serde_json::{Value, json};
 
 use super::api::{ApiRequest, RateLimits, numeric};
 use super::{GATEWAY, X};
 use crate::adapter::json::{Json, Text};
 use crate::adapter::{Answer, lenient};
 use crate::medium::x as rules;
-use crate::model::address::{Address, Medium, XUser};
+use crate::model::address::{Address, Medium};
 use crate::model::clock::Clock;
 use crate::model::error::{Error, Outcome, Result};
+use crate::model::json::without_nulls;
 use crate::model::message::{Accepted, Content, Media, MediaSource, Message};
 
 pub(super) fn address(to: &Address) -> Result<(), &'static str> {
@@ -45,7 +46,7 @@ impl X {
             // The upload may have taken minutes.
             self.info.prepare(message, self.clock.now())?;
         }
-        let request = ApiRequest::post("dm_send", path).json(&Outgoing::new(text, media.as_deref()))?;
+        let request = ApiRequest::post("dm_send", path).json(&outgoing(text, media.as_deref()))?;
         let answer = self.exchange(&request, true).await?;
         self.accepted(&answer).map(|(accepted, _)| accepted)
     }
@@ -95,40 +96,7 @@ lenient! {
 }
 
 /// A message: no empty text, no nulls and no other keys.
-#[derive(Serialize)]
-pub(super) struct Outgoing<'a> {
-    #[serde(skip_serializing_if = "Option::is_none")]
-    text: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    attachments: Option<[Attachment<'a>; 1]>,
-}
-
-#[derive(Serialize)]
-struct Attachment<'a> {
-    media_id: &'a str,
-}
-
-impl<'a> Outgoing<'a> {
-    fn new(text: Option<&'a str>, media_id: Option<&'a str>) -> Self {
-        let text = text.filter(|text| !text.trim().is_empty());
-        Self { text, attachments: media_id.map(|media_id| [Attachment { media_id }]) }
-    }
-}
-
-/// A new conversation of several people.
-#[derive(Serialize)]
-pub(super) struct Group<'a> {
-    conversation_type: &'static str,
-    participant_ids: Vec<&'a str>,
-    message: Outgoing<'a>,
-}
-
-impl<'a> Group<'a> {
-    pub(super) fn new(people: &'a [XUser], text: &'a str) -> Self {
-        Self {
-            conversation_type: "Group",
-            participant_ids: people.iter().map(XUser::id).collect(),
-            message: Outgoing::new(Some(text), None),
-        }
-    }
+pub(super) fn outgoing(text: Option<&str>, media_id: Option<&str>) -> Value {
+    let text = text.filter(|text| !text.trim().is_empty());
+    without_nulls(json!({ "text": text, "attachments": media_id.map(|id| json!([{ "media_id": id }])) }))
 }

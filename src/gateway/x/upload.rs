@@ -2,18 +2,18 @@
 
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
-use http::HeaderValue;
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
+use serde_json::json;
 
 use super::api::{ApiRequest, numeric};
-use super::oauth1::{nonce, query};
 use super::{GATEWAY, X};
+use crate::adapter::query;
 use crate::media::MediaStream;
 use crate::medium::x as rules;
 use crate::model::clock::Clock;
 use crate::model::error::{Error, ErrorKind, Result};
 use crate::model::message::{Media, MediaRef, MediaSource};
+use crate::transport::Multipart;
 
 /// The size of an upload segment. X's clients use 1 to 4 MiB; the maximum is unverified.
 const CHUNK: usize = 1024 * 1024;
@@ -41,15 +41,14 @@ impl X {
             let rule = format!("the file is over {max} bytes");
             return Err(Error::new(ErrorKind::TooLarge, rule).with_field("media").with_gateway(GATEWAY));
         }
-        let begin = Initialize { media_type: &mime, total_bytes: len, media_category: category };
+        let begin = json!({ "media_type": mime, "total_bytes": len, "media_category": category });
         let answer =
             self.call(ApiRequest::post("media_initialize", "/2/media/upload/initialize").json(&begin)?).await?;
         let mut upload: Upload = self.data(&answer)?;
         // It becomes a part of further paths.
         let id = numeric("media", &upload.id).map_err(|_| answer.unreadable())?.to_owned();
 
-        let boundary = nonce(&*self.random)?;
-        let (mut sent, mut index, mut segment) = (0, 0, Segment::new(&boundary, 0));
+        let (mut sent, mut index, mut segment) = (0, 0, Vec::new());
         while let Some(piece) = bytes.chunk().await {
             let mut piece = piece.map_err(|error| error.with_gateway(GATEWAY))?;
             sent += piece.len() as u64;
@@ -57,19 +56,19 @@ impl X {
                 return Err(wrong("is longer than declared"));
             }
             while !piece.is_empty() {
-                segment.take(&mut piece);
-                if segment.left == 0 {
+                segment.extend_from_slice(&piece.split_to(piece.len().min(CHUNK - segment.len())));
+                if segment.len() == CHUNK {
+                    self.append(&id, index, &segment).await?;
                     index += 1;
-                    let full = std::mem::replace(&mut segment, Segment::new(&boundary, index));
-                    self.append(&id, full, &boundary).await?;
+                    segment.clear();
                 }
             }
         }
         if sent < len {
             return Err(wrong("is shorter than declared"));
         }
-        if segment.left < CHUNK {
-            self.append(&id, segment, &boundary).await?;
+        if !segment.is_empty() {
+            self.append(&id, index, &segment).await?;
         }
 
         let answer = self.call(ApiRequest::post("media_finalize", format!("/2/media/upload/{id}/finalize"))).await?;
@@ -102,11 +101,11 @@ impl X {
         Ok(media)
     }
 
-    async fn append(&self, id: &str, segment: Segment, boundary: &str) -> Result<()> {
+    async fn append(&self, id: &str, index: u32, segment: &[u8]) -> Result<()> {
+        let form = Multipart::new(&*self.random)?.text("segment_index", &index.to_string());
+        let (content_type, body) = form.bytes("media", "media", "application/octet-stream", segment);
         let mut request = ApiRequest::post("media_append", format!("/2/media/upload/{id}/append"));
-        let content_type = HeaderValue::from_str(&format!("multipart/form-data; boundary={boundary}"));
-        request.content_type = content_type.ok();
-        request.body = segment.finish(boundary);
+        (request.content_type, request.body) = (Some(content_type), body);
         self.done(request).await
     }
 }
@@ -121,41 +120,6 @@ fn category(mime: &str) -> Result<(&'static str, u64)> {
             Err(Error::unsupported(what).with_field("media").with_gateway(GATEWAY))
         }
     }
-}
-
-/// One piece of a file as the form that carries it, written into one buffer.
-struct Segment {
-    form: BytesMut,
-    left: usize,
-}
-
-impl Segment {
-    fn new(boundary: &str, index: u32) -> Self {
-        let head = format!(
-            "--{boundary}\r\nContent-Disposition: form-data; name=\"segment_index\"\r\n\r\n{index}\r\n\
-             --{boundary}\r\nContent-Disposition: form-data; name=\"media\"; filename=\"media\"\r\n\
-             Content-Type: application/octet-stream\r\n\r\n"
-        );
-        Self { form: BytesMut::from(head.as_bytes()), left: CHUNK }
-    }
-
-    fn take(&mut self, piece: &mut Bytes) {
-        let taken = piece.split_to(self.left.min(piece.len()));
-        self.left -= taken.len();
-        self.form.extend_from_slice(&taken);
-    }
-
-    fn finish(mut self, boundary: &str) -> Bytes {
-        self.form.extend_from_slice(format!("\r\n--{boundary}--\r\n").as_bytes());
-        self.form.freeze()
-    }
-}
-
-#[derive(Serialize)]
-struct Initialize<'a> {
-    media_type: &'a str,
-    total_bytes: u64,
-    media_category: &'static str,
 }
 
 /// A file on its way up.

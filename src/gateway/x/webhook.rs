@@ -4,15 +4,14 @@ use http::{HeaderName, Method};
 
 use super::X;
 use super::events::{Lists, MESSAGES, READS, Reader, TYPING, inbound};
-use super::wire::{Members, Named};
+use super::wire::Members;
 use crate::adapter::json::{self, Json, List, Occurrences, Piece, Text};
-use crate::adapter::{self, Collector, Owner, lenient};
+use crate::adapter::{self, Collector, NamedAccount, Owner, lenient};
 use crate::medium::x as rules;
 use crate::model::address::{Address, Medium, XUser};
 use crate::model::clock::Timestamp;
 use crate::model::error::Result;
 use crate::model::event::{Account, Envelope, InboundContent, Raw, Topic};
-use crate::model::json::digest;
 use crate::webhook::{
     HmacSha256, Received, Refusal, Request, Response, Scheme, SignatureCoverage, SignatureEncoding, SigningSecret,
     Unverified, Verification, Verified,
@@ -67,7 +66,8 @@ impl X {
             events.owner(None, 1);
             return;
         };
-        let mut reader = Reader { x: self, json: &json, account: Named::new(members.all("for_user_id")), events };
+        let mut reader =
+            Reader { x: self, json: &json, account: NamedAccount::new(members.all("for_user_id")), events };
         let activities: Vec<_> = members.all("data").flat_map(activities).collect();
         for piece in &activities {
             reader.activity(piece);
@@ -93,7 +93,7 @@ impl<'r> Reader<'r, '_> {
     fn activity(&mut self, piece: &Piece<'r>) {
         let activity: Activity<'_> = json::read(piece.get()).unwrap_or_default();
         let kind = activity.event_type.some().unwrap_or("data");
-        let filter = Named::new(activity.filter.0.iter().flat_map(|filter| &filter.user_id.0).copied());
+        let filter = NamedAccount::new(activity.filter.0.iter().flat_map(|filter| &filter.user_id.0).copied());
         if kind == "oauth.revoke" {
             let revokes: Vec<_> =
                 activity.payload.0.iter().filter_map(|payload| json::read::<Revoke<'_>>(payload.get())).collect();
@@ -118,7 +118,7 @@ impl<'r> Reader<'r, '_> {
         for happened in members.all("user_event") {
             is_read = true;
             let event: UserEvent<'_> = json::read(happened.get()).unwrap_or_default();
-            let whole = Named::new(members.all("for_user_id"));
+            let whole = NamedAccount::new(members.all("for_user_id"));
             self.revoked(&happened, &event.revoke.0, |revoke| &revoke.source.user_id, &whole, "user_event");
         }
         for job in members.all("replay_job_status") {
@@ -162,7 +162,7 @@ impl<'r> Reader<'r, '_> {
     /// Keeps a value, identified by its name and a digest of it.
     pub(super) fn unrecognised(&mut self, owner: &Owner, piece: &Piece<'_>, name: &str) {
         let envelope = self.envelope(owner, piece, None);
-        let id = format!("{name}/{}", digest(envelope.raw.as_bytes()));
+        let id = format!("{name}/{}", envelope.raw.digest());
         self.events.unrecognised(envelope.identified(Some(&id)), name, None);
     }
 
@@ -172,7 +172,7 @@ impl<'r> Reader<'r, '_> {
     /// and no id but that of the event. ([Real-time events][page], read 2026-11-30 from stored copies.)
     ///
     /// [page]: https://docs.x.com/xchat/real-time-events
-    fn encrypted(&mut self, piece: &Piece<'_>, activity: &Activity<'_>, filter: &Named<'_>, kind: &str) {
+    fn encrypted(&mut self, piece: &Piece<'_>, activity: &Activity<'_>, filter: &NamedAccount<'_>, kind: &str) {
         let payload = activity.payload.0.iter().rev().find(|payload| payload.get() != "null");
         let payload = payload.copied().unwrap_or_default();
         let chat: Chat<'_> = json::read(payload.get()).unwrap_or_default();
@@ -213,10 +213,10 @@ impl<'r> Reader<'r, '_> {
         piece: &Piece<'_>,
         revokes: &'e [Revoke<'e>],
         ids: fn(&'e Revoke<'e>) -> &'e Occurrences<Piece<'e>>,
-        beside: &Named<'_>,
+        beside: &NamedAccount<'_>,
         kind: &str,
     ) {
-        let named = Named::new(revokes.iter().flat_map(|revoke| &ids(revoke).0).copied());
+        let named = NamedAccount::new(revokes.iter().flat_map(|revoke| &ids(revoke).0).copied());
         let Some(owner) = self.events.owner(named.or(beside.id()), 1) else { return };
         let at = revokes.iter().find_map(|revoke| revoke.date_time.as_deref()?.parse().ok());
         let envelope = self.envelope(&owner, piece, at);

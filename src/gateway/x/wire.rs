@@ -169,40 +169,6 @@ impl<'a> Member<'a> for Members<'a> {
     }
 }
 
-/// The account named by values that should all agree.
-#[derive(Default)]
-pub(super) struct Named<'a> {
-    id: Text<'a>,
-    /// The values differ, so that the owner is unknown.
-    pub(super) is_disputed: bool,
-}
-
-impl<'a> Named<'a> {
-    pub(super) fn new(values: impl IntoIterator<Item = Piece<'a>>) -> Self {
-        let mut named = Self::default();
-        for piece in values {
-            let id: Text<'a> = json::read(piece.get()).unwrap_or_default();
-            // A rounded number is an account as well, though an unknown one.
-            let is_rounded = id.0.is_none() && piece.get().starts_with(|c: char| c == '-' || c.is_ascii_digit());
-            named.is_disputed |= is_rounded || (id.some().is_some() && named.id.some().is_some() && id != named.id);
-            if id.some().is_some() {
-                named.id = id;
-            }
-        }
-        named
-    }
-
-    /// Returns the account unless the values differ.
-    pub(super) fn id(&self) -> Option<&str> {
-        self.id.some().filter(|_| !self.is_disputed)
-    }
-
-    /// The account, or the other one if none is named at all.
-    pub(super) fn or<'i>(&'i self, other: Option<&'i str>) -> Option<&'i str> {
-        self.id().or(other.filter(|_| !self.is_disputed))
-    }
-}
-
 /// The place that an attachment holds, or the page of it.
 pub(super) fn place(piece: &Piece<'_>) -> Option<InboundContent> {
     let SharedLocation { shared_coordinate, shared_place, .. } = json::read(piece.get())?;

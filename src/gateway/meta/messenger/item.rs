@@ -3,7 +3,8 @@
 use std::collections::HashSet;
 
 use super::receive::Source;
-use super::wire::{Edit, Item, Message, Named, Party, Postback, Reaction, ReferralWire};
+use super::wire::{Edit, Item, Message, Party, Postback, Reaction, ReferralWire};
+use crate::adapter::NamedAccount;
 use crate::adapter::json::{self, Occurrences, Piece, Text};
 use crate::model::address::Address;
 use crate::model::clock::Timestamp;
@@ -15,18 +16,18 @@ const ID_MAX: usize = 1_024;
 
 impl Item<'_> {
     pub(super) fn sender(&self) -> Option<Address> {
-        named(&self.sender).address()
+        address(&self.sender)
     }
 
     fn recipient(&self) -> Option<Address> {
-        named(&self.recipient).address()
+        address(&self.recipient)
     }
 
     /// The page that it belongs to: that of its entry, unless it was written to another one; else the page of ours that
     /// it names.
     pub(super) fn account(&self, entry: Option<&str>, webhook: &Verified) -> Option<String> {
         let (sender, recipient) = (named(&self.sender), named(&self.recipient));
-        if recipient.is_disputed {
+        if recipient.is_disputed() {
             return None;
         }
         let Some(page) = entry else {
@@ -35,7 +36,7 @@ impl Item<'_> {
         let is_echo = self.message.as_ref().is_some_and(|message| message.is_echo == Some(true));
         let is_ours = [sender.id(), recipient.id()].contains(&Some(page));
         // An echo is written to a person.
-        let is_unsigned_echo = is_echo && sender.id().is_none() && !sender.is_disputed;
+        let is_unsigned_echo = is_echo && sender.id().is_none() && !sender.is_disputed();
         (is_ours || recipient.id().is_none() || is_unsigned_echo).then(|| page.to_owned())
     }
 
@@ -93,7 +94,7 @@ impl Item<'_> {
             Some(mid) if beside => identified(inbound, &format!("{mid}/postback")),
             Some(_) => inbound.into(),
             // Two taps may be of one millisecond.
-            None => identified(inbound, &format!("{own_id}/{}", source.digest())),
+            None => identified(inbound, &format!("{own_id}/{}", source.envelope.raw.digest())),
         })
     }
 
@@ -124,14 +125,14 @@ impl Item<'_> {
         // A reaction has no id of its own, and the id in it is that of the message that it is on.
         let id = source.own_id(&format!("{to}/{action}"));
         let inbound = self.inbound(&id, sender, page, InboundContent::Reaction { to: to.into(), emoji }, source);
-        Some(identified(inbound, &format!("{id}/{}", source.digest())))
+        Some(identified(inbound, &format!("{id}/{}", source.envelope.raw.digest())))
     }
 
     fn opened(&self, referral: &ReferralWire<'_>, sender: &Address, page: &Address, source: &Source<'_>) -> Event {
         let id = source.own_id(&format!("referral/{}", sender.expose()));
         let mut inbound = self.inbound(&id, sender, page, InboundContent::Opened, source);
         inbound.referral = Some(referral.referral());
-        identified(inbound, &format!("{id}/{}", source.digest()))
+        identified(inbound, &format!("{id}/{}", source.envelope.raw.digest()))
     }
 
     /// The deliveries of our messages. The first few events keep the whole body, and each later one its own value.
@@ -177,7 +178,7 @@ impl Item<'_> {
         let mid = match own {
             Some(mid) => mid.to_owned(),
             None if message.says_nothing() => return None,
-            None => format!("message/{}", source.digest()),
+            None => format!("message/{}", source.envelope.raw.digest()),
         };
         let echo = message.is_echo == Some(true) || sender == *page;
         let from = if echo { page.clone() } else { sender };
@@ -217,6 +218,10 @@ fn identified(mut inbound: Inbound, id: &str) -> Event {
     inbound.into()
 }
 
-fn named<'a>(parties: &Occurrences<Party<'a>>) -> Named<'a> {
-    Named::new(parties.0.iter().flat_map(|party| &party.id.0).copied())
+fn address(parties: &Occurrences<Party<'_>>) -> Option<Address> {
+    named(parties).id().and_then(|id| Address::messenger(id).ok())
+}
+
+fn named<'a>(parties: &Occurrences<Party<'a>>) -> NamedAccount<'a> {
+    NamedAccount::new(parties.0.iter().flat_map(|party| &party.id.0).copied())
 }

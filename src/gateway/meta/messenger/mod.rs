@@ -2,7 +2,6 @@
 //!
 //! The token, the host, the signature and the handshake are those of WhatsApp.
 
-use std::borrow::Cow;
 use std::time::Duration;
 
 use super::graph::{Connection, ErrorWire, graph_error, is_id};
@@ -28,7 +27,7 @@ mod send;
 mod wire;
 
 pub(super) use receive::events;
-pub(super) use send::{decode, encode, publish, send_indicator};
+pub(super) use send::{decode, encode, send_indicator};
 
 impl Meta {
     /// Creates a channel for a page on Facebook Messenger.
@@ -132,14 +131,16 @@ const CLOSED: &str = "the person has done nothing on the page for 24 hours; what
 /// The subcodes 2018278, 2018065 (window) and 2018001 (no such person) are UNVERIFIED: public programs know them, and
 /// no page of Meta's that was read.
 fn by_more(code: &str, error: &ErrorWire<'_>) -> Option<(ErrorClass, &'static str)> {
-    match (code, error.subcode()) {
+    match (code, error.subcode.as_deref()) {
         ("10", Some("1893063")) => Some((ErrorClass::new(ErrorKind::Account), "Meta has restricted the page")),
         ("10", Some("2018278" | "2018065")) => Some((ErrorClass::new(ErrorKind::OutsideWindow), CLOSED)),
         ("10", _) => {
-            let words: Cow<'_, str> = serde_json::from_str(error.message?.get()).ok()?;
+            let words = error.message.as_deref()?.to_ascii_lowercase();
             let closed = ["outside of allowed window", "outside the allowed window"];
-            let closed = closed.iter().any(|phrase| words.to_ascii_lowercase().contains(phrase));
-            closed.then_some((ErrorClass::new(ErrorKind::OutsideWindow), CLOSED))
+            closed
+                .iter()
+                .any(|phrase| words.contains(phrase))
+                .then_some((ErrorClass::new(ErrorKind::OutsideWindow), CLOSED))
         }
         ("100", Some("2018001")) => {
             Some((ErrorClass::new(ErrorKind::InvalidRecipient), "the page knows nobody by this id"))

@@ -3,13 +3,12 @@
 //! [page]: https://developers.facebook.com/docs/messenger-platform/reference/webhook-events
 
 use super::super::webhook::product;
-use super::wire::{Change, Entry, Hook, Item, Named, Part, kind};
+use super::wire::{Change, Entry, Hook, Item, Part, kind};
 use crate::adapter::json::{self, Json, Piece, Text};
-use crate::adapter::{Collector, Owner};
+use crate::adapter::{Collector, NamedAccount, Owner};
 use crate::model::address::Address;
 use crate::model::clock::Timestamp;
 use crate::model::event::{Envelope, Raw};
-use crate::model::json::digest;
 use crate::webhook::Verified;
 
 /// Collects the events of a verified webhook.
@@ -37,10 +36,10 @@ struct Reader<'r, 'w> {
 impl Reader<'_, '_> {
     fn entry(&mut self, piece: &Piece<'_>, object: &str) {
         let entry: Entry<'_> = json::read(piece.get()).unwrap_or_default();
-        let page = Named::new(entry.id.0.iter().copied());
+        let page = NamedAccount::new(entry.id.0.iter().copied());
         let parts = entry.parts();
         let count = parts.len().max(1);
-        if page.is_disputed || (page.id().is_none() && (parts.is_empty() || object != "page")) {
+        if page.is_disputed() || (page.id().is_none() && (parts.is_empty() || object != "page")) {
             self.events.owner(None, count);
             return;
         }
@@ -148,13 +147,13 @@ impl Source<'_> {
         Envelope { raw: Raw::new(self.json.raw(piece.get())), ..self.envelope.clone() }
     }
 
-    pub(super) fn digest(&self) -> String {
-        digest(self.envelope.raw.as_bytes()).to_string()
-    }
-
     /// Builds an id where Meta gives none, the same for a redelivery. Without a time, a digest identifies it.
     pub(super) fn own_id(&self, name: &str) -> String {
-        if self.time.is_empty() { format!("{name}/{}", self.digest()) } else { format!("{name}/{}", self.time) }
+        if self.time.is_empty() {
+            format!("{name}/{}", self.envelope.raw.digest())
+        } else {
+            format!("{name}/{}", self.time)
+        }
     }
 }
 

@@ -1,30 +1,17 @@
 //! A message as the JSON of the Send API, Meta's answer, and indicators.
 
-use serde::Serialize;
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use super::super::graph::is_id;
 use super::super::{Meta, Options};
 use crate::adapter::json::{Json, Text};
 use crate::adapter::{Answer, lenient};
 use crate::channel::Indicator;
-use crate::media::published;
 use crate::model::address::Address;
 use crate::model::error::{Error, Result};
 use crate::model::event::Inbound;
-use crate::model::message::{Accepted, Choice, Content, Media, MediaKind, MediaSource, Message, Purpose};
-
-/// Puts a link in the place of each file that lies in the store. A failure here means not sent.
-pub(in super::super) async fn publish(meta: &Meta, mut message: Message) -> Result<Message> {
-    if let Content::Media(files) = &mut message.content {
-        for file in files {
-            if let MediaSource::Stored { .. } = file.source {
-                file.source = published(file, meta.context.publish.as_ref()).await?.into();
-            }
-        }
-    }
-    Ok(message)
-}
+use crate::model::json::without_nulls;
+use crate::model::message::{Accepted, Content, Media, MediaKind, MediaSource, Message, Purpose, Row};
 
 /// The body of `POST /{page-id}/messages`.
 pub(in super::super) fn encode(message: &Message, options: &Options) -> Result<Vec<u8>> {
@@ -36,100 +23,43 @@ pub(in super::super) fn encode(message: &Message, options: &Options) -> Result<V
         Purpose::Reply => ("RESPONSE", None),
         Purpose::Emergency | Purpose::Marketing | Purpose::Notice => ("UPDATE", None),
     };
-    let outgoing = Outgoing {
-        messaging_type,
-        tag,
-        recipient: Person { id: person.as_str() },
-        message: content(&message.content, message.key.as_deref())?,
-        reply_to: message.reply_to.as_ref().map(|mid| Quoted { mid: mid.as_str() }),
-    };
-    serde_json::to_vec(&outgoing).map_err(|_| Error::invalid("content", "cannot be written as JSON"))
+    let body = without_nulls(json!({
+        "messaging_type": messaging_type,
+        "tag": tag,
+        "recipient": { "id": person.as_str() },
+        "message": content(&message.content, message.key.as_deref())?,
+        // Beside the message and not in it: Meta's reference of this edge lists it so. (Graph API reference, Page
+        // Messages, read 2026-11-25 from stored copies; it gives no example.)
+        "reply_to": message.reply_to.as_ref().map(|mid| json!({ "mid": mid.as_str() })),
+    }));
+    Ok(body.to_string().into_bytes())
 }
 
-#[derive(Serialize)]
-struct Outgoing<'a> {
-    messaging_type: &'static str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    tag: Option<&'static str>,
-    recipient: Person<'a>,
-    message: Outbound<'a>,
-    /// Beside the message and not in it: Meta's reference of this edge lists it so. (Graph API reference, Page
-    /// Messages, read 2026-11-25 from stored copies; it gives no example.)
-    #[serde(skip_serializing_if = "Option::is_none")]
-    reply_to: Option<Quoted<'a>>,
-}
-
-#[derive(Serialize)]
-struct Person<'a> {
-    id: &'a str,
-}
-
-#[derive(Serialize)]
-struct Quoted<'a> {
-    mid: &'a str,
-}
-
-#[derive(Serialize)]
-#[serde(untagged)]
-enum Outbound<'a> {
-    Native(Map<String, Value>),
-    Ours {
-        #[serde(skip_serializing_if = "Option::is_none")]
-        text: Option<&'a str>,
-        #[serde(skip_serializing_if = "Option::is_none")]
-        attachment: Option<Attached<'a>>,
-        #[serde(skip_serializing_if = "Vec::is_empty")]
-        quick_replies: Vec<QuickReply<'a>>,
-        /// Comes back in the echo.
-        #[serde(skip_serializing_if = "Option::is_none")]
-        metadata: Option<&'a str>,
-    },
-}
-
-#[derive(Serialize)]
-struct Attached<'a> {
-    #[serde(rename = "type")]
-    kind: &'static str,
-    payload: AttachmentPayload<'a>,
-}
-
-#[derive(Serialize)]
-#[serde(untagged)]
-enum AttachmentPayload<'a> {
-    AtMeta { attachment_id: &'a str },
-    Link { url: &'a str, is_reusable: bool },
-}
-
-#[derive(Serialize)]
-struct QuickReply<'a> {
-    content_type: &'static str,
-    title: &'a str,
-    payload: &'a str,
-}
-
-fn content<'a>(content: &'a Content, metadata: Option<&'a str>) -> Result<Outbound<'a>> {
-    let (text, attachment, quick_replies) = match content {
-        Content::Text(text) => (Some(text.as_str()), None, Vec::new()),
+/// The message, whose `metadata` comes back in the echo.
+fn content(content: &Content, metadata: Option<&str>) -> Result<Map<String, Value>> {
+    let mut message = match content {
+        Content::Text(text) => Map::from_iter([("text".to_owned(), text.as_str().into())]),
         Content::Media(files) => match files.as_slice() {
-            [file] => (None, Some(attached(file)?), Vec::new()),
+            [file] => Map::from_iter([("attachment".to_owned(), attachment(file)?)]),
             _ => return Err(Error::invalid("media", "is not one file")),
         },
-        Content::Choice(choice) => (Some(choice.body.as_str()), None, quick_replies(choice)),
-        Content::Native(native) => {
-            let mut value: Map<String, Value> = native.read()?;
-            if let Some(key) = metadata
-                && value.insert("metadata".to_owned(), key.into()).is_some()
-            {
-                return Err(Error::invalid("native", "has a metadata, which is where the message's key goes"));
-            }
-            return Ok(Outbound::Native(value));
+        Content::Choice(choice) => {
+            let reply = |row: &Row| json!({ "content_type": "text", "title": row.title, "payload": row.id });
+            let replies = choice.rows().map(reply).collect();
+            Map::from_iter([("text".to_owned(), choice.body.as_str().into()), ("quick_replies".to_owned(), replies)])
         }
+        Content::Native(native) => native.read()?,
         _ => return Err(Error::unsupported("this channel cannot send this content").with_field("content")),
     };
-    Ok(Outbound::Ours { text, attachment, quick_replies, metadata })
+    if let Some(key) = metadata
+        && message.insert("metadata".to_owned(), key.into()).is_some()
+    {
+        return Err(Error::invalid("native", "has a metadata, which is where the message's key goes"));
+    }
+    Ok(message)
 }
 
-fn attached(file: &Media) -> Result<Attached<'_>> {
+fn attachment(file: &Media) -> Result<Value> {
     let kind = match file.kind {
         MediaKind::Audio => "audio",
         MediaKind::Document => "file",
@@ -139,16 +69,12 @@ fn attached(file: &Media) -> Result<Attached<'_>> {
     };
     let payload = match &file.source {
         // A file that a resident sent has no id at Meta: see `Attachment::reference`.
-        MediaSource::Gateway { id, .. } if is_id(id) => AttachmentPayload::AtMeta { attachment_id: id },
+        MediaSource::Gateway { id, .. } if is_id(id) => json!({ "attachment_id": id }),
         MediaSource::Gateway { .. } => return Err(Error::invalid("media.source", "is not an attachment id of Meta's")),
-        MediaSource::Link(url) => AttachmentPayload::Link { url, is_reusable: true },
+        MediaSource::Link(url) => json!({ "url": url, "is_reusable": true }),
         MediaSource::Stored { .. } => return Err(Error::invalid("media.source", "was not published")),
     };
-    Ok(Attached { kind, payload })
-}
-
-fn quick_replies(choice: &Choice) -> Vec<QuickReply<'_>> {
-    choice.rows().map(|row| QuickReply { content_type: "text", title: &row.title, payload: &row.id }).collect()
+    Ok(json!({ "type": kind, "payload": payload }))
 }
 
 /// Reads the response to a send. An id means accepted: an unreadable value beside it costs only itself.
@@ -168,11 +94,6 @@ pub(in super::super) fn decode(answer: &Answer) -> Result<Accepted> {
 
 /// Sends an indicator, a request of its own on the path of messages.
 pub(in super::super) async fn send_indicator(meta: &Meta, inbound: &Inbound, indicator: Indicator) -> Result<()> {
-    #[derive(Serialize)]
-    struct Action<'a> {
-        recipient: Person<'a>,
-        sender_action: &'static str,
-    }
     let person = match &inbound.from {
         Address::Messenger(person) if !inbound.echo => person,
         _ => return Err(Error::invalid("inbound", "is not a message of a resident on Messenger")),
@@ -181,9 +102,8 @@ pub(in super::super) async fn send_indicator(meta: &Meta, inbound: &Inbound, ind
         Indicator::Read => "mark_seen",
         Indicator::Typing => "typing_on",
     };
-    let action = Action { recipient: Person { id: person.as_str() }, sender_action };
-    let body = serde_json::to_vec(&action).map_err(|_| Error::invalid("inbound", "cannot be written"))?;
-    meta.endpoint.call(meta.post(body)).await.map(|_| ())
+    let action = json!({ "recipient": { "id": person.as_str() }, "sender_action": sender_action });
+    meta.endpoint.call(meta.post(action.to_string())).await.map(|_| ())
 }
 
 #[cfg(test)]

@@ -7,43 +7,8 @@ use serde::de::IgnoredAny;
 
 use crate::adapter::json::{self, List, Member, Occurrences, Pass, Piece, Text};
 use crate::adapter::lenient;
-use crate::model::address::Address;
 use crate::model::error::Result;
 use crate::webhook::Verified;
-
-/// The account named by values that should all agree.
-#[derive(Default)]
-pub(super) struct Named<'a> {
-    pub(super) id: Text<'a>,
-    /// The values differ, so that the owner is unknown.
-    pub(super) is_disputed: bool,
-}
-
-impl<'a> Named<'a> {
-    pub(super) fn new(values: impl IntoIterator<Item = Piece<'a>>) -> Self {
-        let (mut named, mut rounded, mut read) = (Self::default(), 0, 0);
-        for piece in values {
-            let id: Text<'a> = json::read(piece.get()).unwrap_or_default();
-            if id.some().is_none() {
-                // A rounded number is an id as well, though an unknown one.
-                rounded += usize::from(piece.get().starts_with(|c: char| c == '-' || c.is_ascii_digit()));
-                continue;
-            }
-            named.is_disputed |= read > 0 && id != named.id;
-            (named.id, read) = (id, read + 1);
-        }
-        named.is_disputed |= rounded > 0 && rounded + read > 1;
-        named
-    }
-
-    pub(super) fn id(&self) -> Option<&str> {
-        self.id.some().filter(|_| !self.is_disputed)
-    }
-
-    pub(super) fn address(&self) -> Option<Address> {
-        self.id().and_then(|id| Address::messenger(id).ok())
-    }
-}
 
 /// One value of a list of an entry.
 pub(super) struct Part<'a> {

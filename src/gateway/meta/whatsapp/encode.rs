@@ -8,9 +8,10 @@ use serde_json::{Map, Value, json};
 use super::super::Options;
 use crate::model::address::Address;
 use crate::model::error::{Error, Result};
+use crate::model::json::without_nulls;
 use crate::model::message::{
-    Choice, ContactCard, Content, InfoField, InfoRequest, LabelledValue, Link, Media, MediaKind, MediaSource, Message,
-    Parameter, Row, Section, Template, TemplateButton, TemplateHeader,
+    Choice, ContactCard, Content, InfoField, InfoRequest, LabelledValue, Link, Location, Media, MediaKind, MediaSource,
+    Message, Parameter, Row, Section, Template, TemplateButton, TemplateHeader,
 };
 
 /// The body of `POST /{phone-number-id}/messages`.
@@ -102,12 +103,7 @@ fn content<'a>(
         Content::Choice(choice) => ("interactive", interactive_choice(choice)?),
         Content::Contacts(cards) => ("contacts", cards.iter().map(card).collect()),
         Content::Link(link) => ("interactive", interactive_link(link)),
-        Content::Location(place) => {
-            let mut value = json!({ "latitude": place.latitude, "longitude": place.longitude });
-            put(&mut value, "name", place.name.as_deref());
-            put(&mut value, "address", place.address.as_deref());
-            ("location", value)
-        }
+        Content::Location(location) => ("location", place(location)),
         Content::Media(media) => match media.as_slice() {
             [media] => (media_type(media.kind), file(media, true)?),
             _ => return Err(Error::invalid("media", "is not one file")),
@@ -140,61 +136,53 @@ fn media_type(kind: MediaKind) -> &'static str {
 }
 
 fn file(media: &Media, caption: bool) -> Result<Value> {
-    let mut value = match &media.source {
-        MediaSource::Gateway { id, .. } => json!({ "id": id }),
-        MediaSource::Link(link) => json!({ "link": link }),
+    let (member, source) = match &media.source {
+        MediaSource::Gateway { id, .. } => ("id", id),
+        MediaSource::Link(link) => ("link", link),
         MediaSource::Stored { .. } => return Err(Error::invalid("media.source", "was not uploaded")),
     };
-    if caption {
-        put(&mut value, "caption", media.caption.as_deref());
-    }
-    if media.kind == MediaKind::Document {
-        put(&mut value, "filename", media.filename.as_deref());
-    }
-    if media.voice
-        && let Value::Object(members) = &mut value
-    {
-        members.insert("voice".to_owned(), true.into());
-    }
-    Ok(value)
+    Ok(without_nulls(json!({
+        member: source,
+        "caption": media.caption.as_ref().filter(|_| caption),
+        "filename": media.filename.as_ref().filter(|_| media.kind == MediaKind::Document),
+        "voice": media.voice.then_some(true),
+    })))
 }
 
-fn header(header: &TemplateHeader) -> Result<Value> {
-    Ok(match header {
-        TemplateHeader::Location(_) => return Err(Error::invalid("choice.header", "cannot be a place")),
-        TemplateHeader::Media(media) => {
-            let kind = media_type(media.kind);
-            json!({ "type": kind, kind: file(media, false)? })
-        }
-        TemplateHeader::Text(text) => json!({ "type": "text", "text": text }),
-    })
+fn place(place: &Location) -> Value {
+    without_nulls(json!({
+        "latitude": place.latitude,
+        "longitude": place.longitude,
+        "name": place.name,
+        "address": place.address,
+    }))
 }
 
-pub(super) fn interactive(kind: &str, body: &str, footer: Option<&str>, action: Value) -> Value {
-    let mut value = json!({ "type": kind, "body": { "text": body } });
-    if let Value::Object(members) = &mut value {
-        members.insert("action".to_owned(), action);
-    }
-    if let (Some(text), Value::Object(members)) = (footer, &mut value) {
-        members.insert("footer".to_owned(), json!({ "text": text }));
-    }
-    value
+fn header(header: &TemplateHeader, name: Option<&str>) -> Result<Value> {
+    let (kind, value) = match header {
+        TemplateHeader::Location(location) => return Ok(json!({ "type": "location", "location": place(location) })),
+        TemplateHeader::Media(media) => (media_type(media.kind), file(media, false)?),
+        TemplateHeader::Text(text) => ("text", text.as_str().into()),
+    };
+    Ok(without_nulls(json!({ "type": kind, kind: value, "parameter_name": name })))
+}
+
+pub(super) fn interactive(kind: &str, body: &str, footer: Option<&str>, action: &Value) -> Value {
+    let footer = footer.map(|text| json!({ "text": text }));
+    without_nulls(json!({ "type": kind, "body": { "text": body }, "action": action, "footer": footer }))
 }
 
 fn interactive_ask(ask: &InfoRequest) -> Value {
-    match ask.what {
-        InfoField::Contact => {
-            interactive("request_contact_info", &ask.body, None, json!({ "name": "request_contact_info" }))
-        }
-        InfoField::Location => {
-            interactive("location_request_message", &ask.body, None, json!({ "name": "send_location" }))
-        }
-    }
+    let (kind, name) = match ask.what {
+        InfoField::Contact => ("request_contact_info", "request_contact_info"),
+        InfoField::Location => ("location_request_message", "send_location"),
+    };
+    interactive(kind, &ask.body, None, &json!({ "name": name }))
 }
 
 fn interactive_link(link: &Link) -> Value {
     let parameters = json!({ "display_text": link.label, "url": link.url });
-    interactive("cta_url", &link.body, link.footer.as_deref(), json!({ "name": "cta_url", "parameters": parameters }))
+    interactive("cta_url", &link.body, link.footer.as_deref(), &json!({ "name": "cta_url", "parameters": parameters }))
 }
 
 fn interactive_choice(choice: &Choice) -> Result<Value> {
@@ -204,50 +192,37 @@ fn interactive_choice(choice: &Choice) -> Result<Value> {
             ("button", json!({ "buttons": choice.rows().map(reply).collect::<Value>() }))
         }
         Some(label) => {
-            let row = |row: &Row| {
-                let mut value = json!({ "id": row.id, "title": row.title });
-                put(&mut value, "description", row.description.as_deref());
-                value
-            };
+            let row =
+                |row: &Row| without_nulls(json!({ "id": row.id, "title": row.title, "description": row.description }));
             let section = |section: &Section| {
-                let mut value = json!({ "rows": section.rows.iter().map(row).collect::<Value>() });
-                put(&mut value, "title", section.title.as_deref());
-                value
+                let rows: Value = section.rows.iter().map(row).collect();
+                without_nulls(json!({ "title": section.title, "rows": rows }))
             };
             ("list", json!({ "button": label, "sections": choice.sections.iter().map(section).collect::<Value>() }))
         }
     };
-    let mut value = interactive(kind, &choice.body, choice.footer.as_deref(), action);
+    let mut value = interactive(kind, &choice.body, choice.footer.as_deref(), &action);
     if let (Some(above), Value::Object(members)) = (&choice.header, &mut value) {
-        members.insert("header".to_owned(), header(above)?);
+        if let TemplateHeader::Location(_) = above {
+            return Err(Error::invalid("choice.header", "cannot be a place"));
+        }
+        members.insert("header".to_owned(), header(above, None)?);
     }
     Ok(value)
 }
+
 fn filled(gateway: &str, template: &Template) -> Result<Value> {
     let mut components = Vec::new();
-    match &template.header {
-        None => {}
-        Some(TemplateHeader::Location(place)) => {
-            let mut value = json!({ "latitude": place.latitude, "longitude": place.longitude });
-            put(&mut value, "name", place.name.as_deref());
-            put(&mut value, "address", place.address.as_deref());
-            components.push(json!({ "type": "header", "parameters": [{ "type": "location", "location": value }] }));
-        }
-        Some(above) => {
-            let mut parameter = header(above)?;
-            put(&mut parameter, "parameter_name", template.header_name.as_deref());
-            components.push(json!({ "type": "header", "parameters": [parameter] }));
-        }
+    if let Some(above) = &template.header {
+        let name = template.header_name.as_deref();
+        components.push(json!({ "type": "header", "parameters": [header(above, name)?] }));
     }
     if !template.parameters.is_empty() {
         let parameter = |parameter: &Parameter| {
-            let mut value = json!({ "type": "text", "text": parameter.value });
-            put(&mut value, "parameter_name", parameter.name.as_deref());
-            value
+            without_nulls(json!({ "type": "text", "text": parameter.value, "parameter_name": parameter.name }))
         };
-        components.push(
-            json!({ "type": "body", "parameters": template.parameters.iter().map(parameter).collect::<Value>() }),
-        );
+        let parameters: Value = template.parameters.iter().map(parameter).collect();
+        components.push(json!({ "type": "body", "parameters": parameters }));
     }
     for button in &template.buttons {
         let (kind, index, parameter) = match button {
@@ -259,47 +234,27 @@ fn filled(gateway: &str, template: &Template) -> Result<Value> {
             }
             TemplateButton::Url { index, suffix } => ("url", index, json!({ "type": "text", "text": suffix })),
         };
-        components
-            .push(json!({ "type": "button", "sub_type": kind, "index": index.to_string(), "parameters": [parameter] }));
+        let index = index.to_string();
+        components.push(json!({ "type": "button", "sub_type": kind, "index": index, "parameters": [parameter] }));
     }
     let name = template.native.get(gateway).unwrap_or(&template.name);
-    let mut value = json!({ "name": name, "language": { "code": template.language } });
-    if let (false, Value::Object(members)) = (components.is_empty(), &mut value) {
-        members.insert("components".to_owned(), components.into());
-    }
-    Ok(value)
+    let components = Some(components).filter(|components| !components.is_empty());
+    Ok(without_nulls(json!({ "name": name, "language": { "code": template.language }, "components": components })))
 }
 
 fn card(card: &ContactCard) -> Value {
     // Meta wants one part of the name beside the whole.
     let first = card.first_name.as_deref().filter(|name| !name.trim().is_empty());
     let first = first.or_else(|| card.name.split_whitespace().next()).unwrap_or(&card.name);
-    let mut value = json!({ "name": { "formatted_name": card.name, "first_name": first } });
-    let list = |values: &[LabelledValue], member: &str| -> Value {
-        let one = |labelled: &LabelledValue| {
-            let mut value = json!({ member: labelled.value });
-            put(&mut value, "type", labelled.label.as_deref());
-            value
-        };
-        values.iter().map(one).collect()
+    let list = |values: &[LabelledValue], member: &str| -> Option<Value> {
+        let one = |labelled: &LabelledValue| without_nulls(json!({ member: labelled.value, "type": labelled.label }));
+        (!values.is_empty()).then(|| values.iter().map(one).collect())
     };
-    if let Value::Object(members) = &mut value {
-        for (name, member, values) in
-            [("phones", "phone", &card.phones), ("emails", "email", &card.emails), ("urls", "url", &card.urls)]
-        {
-            if !values.is_empty() {
-                members.insert(name.to_owned(), list(values, member));
-            }
-        }
-        if let Some(organisation) = &card.organisation {
-            members.insert("org".to_owned(), json!({ "company": organisation }));
-        }
-    }
-    value
-}
-
-pub(super) fn put(value: &mut Value, member: &str, text: Option<&str>) {
-    if let (Some(text), Value::Object(members)) = (text, value) {
-        members.insert(member.to_owned(), text.into());
-    }
+    without_nulls(json!({
+        "name": { "formatted_name": card.name, "first_name": first },
+        "phones": list(&card.phones, "phone"),
+        "emails": list(&card.emails, "email"),
+        "urls": list(&card.urls, "url"),
+        "org": card.organisation.as_ref().map(|company| json!({ "company": company })),
+    }))
 }

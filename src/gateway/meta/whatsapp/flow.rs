@@ -4,9 +4,10 @@ use serde_json::{Value, json};
 use std::fmt;
 
 use super::super::GATEWAY;
-use super::encode::{interactive, put};
+use super::encode::interactive;
 use crate::medium::whatsapp;
 use crate::model::error::{Error, Result};
+use crate::model::json::without_nulls;
 use crate::model::message::Native;
 
 /// A form that opens in WhatsApp (Meta calls it a flow), as [`Native`] content.
@@ -109,17 +110,15 @@ impl Flow {
 }
 
 fn content(flow: &Flow) -> Value {
-    let mut parameters = json!({
+    let parameters = without_nulls(json!({
         "mode": if flow.draft { "draft" } else { "published" },
         "flow_message_version": "3",
         "flow_id": flow.id,
         "flow_cta": flow.label,
+        "flow_token": flow.token,
         "flow_action": if flow.endpoint { "data_exchange" } else { "navigate" },
-    });
-    put(&mut parameters, "flow_token", flow.token.as_deref());
-    if let (Some(screen), Value::Object(members)) = (&flow.screen, &mut parameters) {
-        members.insert("flow_action_payload".to_owned(), json!({ "screen": screen }));
-    }
+        "flow_action_payload": flow.screen.as_ref().map(|screen| json!({ "screen": screen })),
+    }));
     let action = json!({ "name": "flow", "parameters": parameters });
-    json!({ "type": "interactive", "interactive": interactive("flow", &flow.body, None, action) })
+    json!({ "type": "interactive", "interactive": interactive("flow", &flow.body, None, &action) })
 }

@@ -32,7 +32,7 @@ impl Meta {
         let (content_type, body) = form.file("file", &filename, &mime, bytes.into_body());
         let mut headers = self.headers("");
         headers.insert(CONTENT_TYPE, content_type);
-        let path = format!("{}/media", self.account);
+        let path = format!("{}/media", self.connection.account);
         let answer = self.endpoint.call(self.endpoint.request(Method::POST, &path, headers, body)?).await?;
         let uploaded: Uploaded = answer.json()?;
         if uploaded.id.trim().is_empty() {
@@ -60,23 +60,20 @@ impl Meta {
                 (self.fetch(&located.url).await?, sha256)
             }
         };
-        Ok(match sha256.filter(|_| self.verify_hashes) {
-            Some(sha256) => stream.hashed(sha256),
-            None => stream,
-        })
+        Ok(stream.hashed(sha256.filter(|_| self.verify_hashes)))
     }
 
     /// Where a file is: its address, hash, type and length.
     async fn locate(&self, id: &str) -> Result<Located> {
         let id = segment("media.id", id).map_err(|error| error.with_gateway(self.info.gateway))?;
-        let path = format!("{}/{id}", self.root);
+        let path = format!("{}/{id}", self.connection.root);
         let answer = self.endpoint.get(&path, self.headers("application/json")).await;
         answer.map_err(|error| if is_unknown_object(&error) { not_found(&error, HELP) } else { error })?.json()
     }
 
     /// A file by its address. The credential opens the whole API, so that it goes to files and nowhere else.
     async fn fetch(&self, url: &str) -> Result<MediaStream> {
-        let rewritten = match url.parse::<Uri>().ok().filter(|_| self.own_files) {
+        let rewritten = match url.parse::<Uri>().ok().filter(|_| self.connection.own_files) {
             Some(uri) if uri.host().is_some_and(|host| host.eq_ignore_ascii_case(FILES)) => {
                 let path = uri.path_and_query().map_or("/", PathAndQuery::as_str);
                 Cow::Owned([self.endpoint.base().as_str(), path].concat())
@@ -84,17 +81,16 @@ impl Meta {
             _ => Cow::Borrowed(url),
         };
         let base = self.endpoint.base().path();
-        let (hosts, files) = match self.own_files {
+        let (hosts, files) = match self.connection.own_files {
             true => (&HOSTS_360DIALOG, [base, FILES_PATH].concat()),
             false => (&HOSTS, FILES_PATH.to_owned()),
         };
-        let api = [base, &self.root, "/"].concat();
-        let credential = (self.authorization.0.clone(), self.authorization.1.clone());
-        let credential = credential.limited_to(|file: &FileUrl<'_>| {
+        let api = [base, &self.connection.root, "/"].concat();
+        let credential = self.connection.authorization.clone().limited_to(|file: &FileUrl<'_>| {
             let of_files = match file.is_loopback() {
                 // Where the API and its files are one host, what is not the API's.
-                true => self.own_files || !file.path().starts_with(&api),
-                false => file.path().starts_with(&files) && (self.own_files || file.host() == FILES),
+                true => self.connection.own_files || !file.path().starts_with(&api),
+                false => file.path().starts_with(&files) && (self.connection.own_files || file.host() == FILES),
             };
             if of_files { Access::Credential } else { Access::Refused }
         });

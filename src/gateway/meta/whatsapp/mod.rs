@@ -79,6 +79,7 @@ impl Meta {
             authorization: (HeaderName::from_static("d360-api-key"), sensitive(config.access_token.expose())?),
             root: String::new(),
             account: String::new(),
+            own_files: true,
             errors: ERRORS,
             vendor_error,
         };

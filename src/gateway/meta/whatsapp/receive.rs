@@ -10,15 +10,12 @@ use super::envelope::{Change, Cut, Entry, Hook, Value, account, entry_account, i
 use super::people::{MessageContext, People, Source, address_changed, is_ours, joined, resident, us};
 use super::wire::{Fault, Message, Preference, Status};
 use crate::adapter::json::{self, Json, Piece, Text};
-use crate::adapter::{Collector, Endpoint, Owner};
+use crate::adapter::{Collector, Endpoint, Owner, delivery_state};
 use crate::model::address::{Address, Medium};
 use crate::model::clock::Timestamp;
-use crate::model::error::ErrorKind;
 use crate::model::event::{
-    Account, Delivery, DeliveryOf, DeliveryState, Envelope, Failure, Inbound, OptOut, OptOutScope, Profile, Raw,
-    Referral, Topic,
+    Account, Delivery, DeliveryOf, DeliveryState, Envelope, Inbound, OptOut, OptOutScope, Profile, Raw, Referral, Topic,
 };
-use crate::model::json::digest;
 use crate::webhook::Verified;
 
 /// Collects the events of a verified webhook.
@@ -173,7 +170,8 @@ impl Reader<'_, '_> {
         let ours = source.echo || source.history && is_ours(&message, around);
         let contact = people.find([message.from_user_id.some(), message.from.some()]).filter(|_| !ours);
         let writer = if ours { us(&message, around.own) } else { resident(&message, contact, people) };
-        let id = message.id.some().map_or_else(|| own_id(&envelope), str::to_owned);
+        // A message without an id has that of a digest, so that it is the same when Meta repeats it.
+        let id = message.id.some().map_or_else(|| format!("digest/{}", envelope.raw.digest()), str::to_owned);
         let (from, content) = match (writer, content(&message, &envelope)) {
             (Some(from), Some(content)) => (from, content),
             (writer, _) => {
@@ -226,7 +224,8 @@ impl Reader<'_, '_> {
         };
         let conversation = status.recipient_id.some().filter(|_| group);
         let conversation = conversation.and_then(|id| Address::conversation(Medium::WhatsApp, id).ok());
-        let mut delivery = Delivery::new(envelope.with_conversation(conversation), "", state(word), word);
+        let state = delivery_state(STATES, word);
+        let mut delivery = Delivery::new(envelope.with_conversation(conversation), "", state, word);
         delivery.of = DeliveryOf::Message {
             id: status.id.some().map(Into::into),
             key: status.biz_opaque_callback_data.some().map(Into::into),
@@ -234,13 +233,8 @@ impl Reader<'_, '_> {
         let contact = people.find([user_id.some(), phone.some()]);
         delivery.recipient = joined(phone.some(), user_id.some(), contact);
         let coded = status.errors.iter().find(|fault| fault.code.some().is_some());
-        delivery.failure = coded.or(status.errors.first()).map(|fault| {
-            let class = fault.code.some().and_then(|code| self.endpoint.class(code));
-            let failure = Failure::new(class.map_or(ErrorKind::Rejected, |class| class.kind))
-                .temporary(class.is_some_and(|class| class.retryable))
-                .detail(fault.words());
-            fault.code.some().map_or(failure.clone(), |code| failure.code(code))
-        });
+        let fault = coded.or(status.errors.first());
+        delivery.failure = fault.map(|fault| self.endpoint.failure(fault.code.some(), fault.words()));
         delivery.billing = status.pricing.as_ref().and_then(|pricing| {
             match (pricing.kind.some().or(pricing.pricing_model.some()), pricing.category.some()) {
                 (Some(kind), Some(category)) => Some([kind, "/", category].concat()),
@@ -301,18 +295,10 @@ impl Reader<'_, '_> {
     }
 }
 
-/// The id of a message that has none: a digest of it, so that it is the same when Meta repeats it.
-fn own_id(envelope: &Envelope) -> String {
-    format!("digest/{}", digest(envelope.raw.as_bytes()))
-}
-
-fn state(word: &str) -> DeliveryState {
-    match word {
-        "sent" => DeliveryState::Sent,
-        "delivered" => DeliveryState::Delivered,
-        "read" => DeliveryState::Read,
-        "played" => DeliveryState::Played,
-        "failed" => DeliveryState::Failed,
-        _ => DeliveryState::Unrecognised,
-    }
-}
+const STATES: &[(&str, DeliveryState)] = &[
+    ("sent", DeliveryState::Sent),
+    ("delivered", DeliveryState::Delivered),
+    ("read", DeliveryState::Read),
+    ("played", DeliveryState::Played),
+    ("failed", DeliveryState::Failed),
+];

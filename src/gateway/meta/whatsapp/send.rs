@@ -1,6 +1,6 @@
 //! Sending: stored files, Meta's response and indicators.
 
-use serde::Serialize;
+use serde_json::json;
 
 use super::super::Meta;
 use super::people::person;
@@ -8,8 +8,9 @@ use super::wire::SendResponse;
 use crate::adapter::Answer;
 use crate::adapter::json::Json;
 use crate::channel::{Channel, Indicator};
-use crate::model::error::{Error, Result};
+use crate::model::error::Result;
 use crate::model::event::Inbound;
+use crate::model::json::without_nulls;
 use crate::model::message::{Accepted, Choice, Content, Media, MediaSource, Message, Template, TemplateHeader};
 
 /// Uploads what lies in the store. No resident sees that, so a failure is no doubt about the message.
@@ -65,28 +66,12 @@ pub(in super::super) fn decode(answer: &Answer) -> Result<Accepted> {
 }
 
 pub(in super::super) async fn send_indicator(meta: &Meta, inbound: &Inbound, indicator: Indicator) -> Result<()> {
-    let typing = matches!(indicator, Indicator::Typing).then_some(Typing { kind: "text" });
-    let read = MarkRead {
-        messaging_product: "whatsapp",
-        status: "read",
-        message_id: inbound.id.as_str(),
-        typing_indicator: typing,
-    };
-    let body = serde_json::to_vec(&read).map_err(|_| Error::invalid("inbound", "cannot be written"))?;
-    meta.endpoint.call(meta.post(body)).await.map(|_| ())
-}
-
-#[derive(Serialize)]
-struct MarkRead<'a> {
-    messaging_product: &'static str,
-    status: &'static str,
-    message_id: &'a str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    typing_indicator: Option<Typing>,
-}
-
-#[derive(Serialize)]
-struct Typing {
-    #[serde(rename = "type")]
-    kind: &'static str,
+    let typing = matches!(indicator, Indicator::Typing).then(|| json!({ "type": "text" }));
+    let read = without_nulls(json!({
+        "messaging_product": "whatsapp",
+        "status": "read",
+        "message_id": inbound.id.as_str(),
+        "typing_indicator": typing,
+    }));
+    meta.endpoint.call(meta.post(read.to_string())).await.map(|_| ())
 }

@@ -1,35 +1,48 @@
-//! OAuth 1.0a: signed requests.
+//! OAuth 1.0a: signed requests (RFC 5849).
 
 use base64::prelude::{BASE64_STANDARD, Engine};
 use hmac::{Hmac, KeyInit, Mac};
-use http::{Method, Uri};
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, PercentEncode, utf8_percent_encode};
+use http::{HeaderValue, Method, Uri};
 use sha1::Sha1;
 use zeroize::Zeroizing;
 
-use super::secret;
+use super::endpoint::{percent, sensitive};
+use crate::context::Context;
+use crate::model::clock::Clock;
 use crate::model::error::Result;
 use crate::model::random::Random;
 use crate::model::secret::Secret;
 
-/// The four keys of OAuth 1.0a.
+/// The four keys of OAuth 1.0a, which sign requests with HMAC-SHA1.
 ///
-/// The app's permission must be "Read, Write and Direct Messages" *before* the access token is made.
+/// The tokens do not expire, and each signature holds for one request and one second.
+///
+/// ```
+/// use civic_messaging::adapter::OAuth1;
+/// use civic_messaging::Context;
+/// use http::Method;
+///
+/// let keys = OAuth1::new("consumer-key", "consumer-secret", "access-token", "access-token-secret")?;
+/// let uri = "https://api.gateway.example/messages?limit=10".parse().unwrap();
+/// let header = keys.authorization(&Method::GET, &uri, &[], &Context::new())?;
+/// assert!(header.is_sensitive() && header.as_bytes().starts_with(b"OAuth oauth_consumer_key="));
+/// # Ok::<(), civic_messaging::Error>(())
+/// ```
 #[non_exhaustive]
 #[derive(Clone, Debug)]
 pub struct OAuth1 {
     /// The app's key.
     pub consumer_key: Secret,
-    /// The app's secret. It signs webhooks too.
+    /// The app's secret.
     pub consumer_secret: Secret,
-    /// The council account's token.
+    /// The account's token.
     pub access_token: Secret,
-    /// The council account's secret.
+    /// The account's secret.
     pub access_token_secret: Secret,
 }
 
 impl OAuth1 {
-    /// Creates the four keys, in the order in which X's developer portal lists them.
+    /// Creates the keys: the app's pair, then the account's.
     ///
     /// # Errors
     /// [`ErrorKind::Config`](crate::ErrorKind::Config) for one that is empty, blank or too short.
@@ -40,40 +53,61 @@ impl OAuth1 {
         access_token_secret: impl Into<String>,
     ) -> Result<Self> {
         Ok(Self {
-            consumer_key: secret("consumer_key", consumer_key)?,
-            consumer_secret: secret("consumer_secret", consumer_secret)?,
-            access_token: secret("access_token", access_token)?,
-            access_token_secret: secret("access_token_secret", access_token_secret)?,
+            consumer_key: Secret::setting("consumer_key", consumer_key)?,
+            consumer_secret: Secret::setting("consumer_secret", consumer_secret)?,
+            access_token: Secret::setting("access_token", access_token)?,
+            access_token_secret: Secret::setting("access_token_secret", access_token_secret)?,
         })
+    }
+
+    /// Returns the `Authorization` header of one request, marked as sensitive.
+    ///
+    /// `form` is the body of a form; any other body is not signed. A client must send the query exactly as it stands in
+    /// `uri`, so encode it with [`query`](crate::adapter::query).
+    ///
+    /// # Errors
+    /// If the context has no randomness.
+    pub fn authorization(
+        &self,
+        method: &Method,
+        uri: &Uri,
+        form: &[(&str, &str)],
+        context: &Context,
+    ) -> Result<HeaderValue> {
+        let timestamp = context.clock.now().as_secs().to_string();
+        sensitive(&self.header(method, uri, form, &nonce(&*context.random)?, &timestamp))
+    }
+
+    fn header(&self, method: &Method, uri: &Uri, form: &[(&str, &str)], nonce: &str, timestamp: &str) -> String {
+        let own = [
+            ("oauth_consumer_key", self.consumer_key.expose()),
+            ("oauth_nonce", nonce),
+            ("oauth_signature_method", "HMAC-SHA1"),
+            ("oauth_timestamp", timestamp),
+            ("oauth_token", self.access_token.expose()),
+            ("oauth_version", "1.0"),
+        ];
+        let base = base_string(method, uri, own.iter().chain(form));
+        let signature = signature(self.consumer_secret.expose(), self.access_token_secret.expose(), &base);
+        let last = [("oauth_signature", signature.as_str())];
+        let signed = own.iter().chain(&last);
+        let signed: Vec<_> = signed.map(|(name, value)| format!("{name}=\"{}\"", percent(value))).collect();
+        format!("OAuth {}", signed.join(", "))
     }
 }
 
-/// The unreserved characters of RFC 3986; every other byte is written `%XX`.
-const RESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
-
-fn percent(text: &str) -> PercentEncode<'_> {
-    utf8_percent_encode(text, RESERVED)
-}
-
-/// A query string that is the same in the signature and on the wire: no client encodes it any further.
-pub(super) fn query(pairs: &[(&str, &str)]) -> String {
-    let pair = |(name, value): &(&str, &str)| format!("{}={}", percent(name), percent(value));
-    pairs.iter().map(pair).collect::<Vec<_>>().join("&")
-}
-
-/// The OAuth 1.0a signature base: the method, the URL as requested, and the parameters of query and header. A body
-/// that is no form, which none here is, takes no part.
-fn base_string(method: &Method, uri: &Uri, own: &[(&str, &str)]) -> String {
+/// The signature base string: the method, the URL as requested, and the parameters of query, header and form.
+fn base_string<'p>(method: &Method, uri: &Uri, own: impl Iterator<Item = &'p (&'p str, &'p str)>) -> String {
     let encode = |name: &str, value: &str| (percent(name).to_string(), percent(value).to_string());
-    let asked = form_urlencoded::parse(uri.query().unwrap_or_default().as_bytes());
-    let mut pairs: Vec<_> = asked.map(|(name, value)| encode(&name, &value)).collect();
-    pairs.extend(own.iter().map(|(name, value)| encode(name, value)));
+    let query = form_urlencoded::parse(uri.query().unwrap_or_default().as_bytes());
+    let mut pairs: Vec<_> = query.map(|(name, value)| encode(&name, &value)).collect();
+    pairs.extend(own.map(|(name, value)| encode(name, value)));
     pairs.sort();
     let pairs: Vec<_> = pairs.iter().map(|(name, value)| format!("{name}={value}")).collect();
     let scheme = uri.scheme_str().unwrap_or("https").to_ascii_lowercase();
     let host = uri.host().unwrap_or_default().to_ascii_lowercase();
-    let usual = if scheme == "http" { 80 } else { 443 };
-    let port = uri.port_u16().filter(|port| *port != usual).map(|port| format!(":{port}")).unwrap_or_default();
+    let default_port = if scheme == "http" { 80 } else { 443 };
+    let port = uri.port_u16().filter(|port| *port != default_port).map(|port| format!(":{port}")).unwrap_or_default();
     let address = format!("{scheme}://{host}{port}{}", uri.path());
     format!("{method}&{}&{}", percent(&address), percent(&pairs.join("&")))
 }
@@ -86,28 +120,8 @@ fn signature(consumer_secret: &str, token_secret: &str, base: &str) -> String {
     BASE64_STANDARD.encode(mac.finalize().into_bytes())
 }
 
-/// The value of the `Authorization` header for one request.
-pub(super) fn authorization(keys: &OAuth1, method: &Method, uri: &Uri, nonce: &str, timestamp: &str) -> String {
-    let own = [
-        ("oauth_consumer_key", keys.consumer_key.expose()),
-        ("oauth_nonce", nonce),
-        ("oauth_signature_method", "HMAC-SHA1"),
-        ("oauth_timestamp", timestamp),
-        ("oauth_token", keys.access_token.expose()),
-        ("oauth_version", "1.0"),
-    ];
-    let base = base_string(method, uri, &own);
-    let signature = signature(keys.consumer_secret.expose(), keys.access_token_secret.expose(), &base);
-    let signed = own
-        .iter()
-        .chain(&[("oauth_signature", signature.as_str())])
-        .map(|(k, v)| format!("{k}=\"{}\"", percent(v)))
-        .collect::<Vec<_>>();
-    format!("OAuth {}", signed.join(", "))
-}
-
 /// Returns 32 unpredictable hexadecimal digits.
-pub(super) fn nonce(random: &dyn Random) -> Result<String> {
+fn nonce(random: &dyn Random) -> Result<String> {
     let mut bytes = [0; 16];
     random.fill(&mut bytes)?;
     Ok(base16ct::lower::encode_string(&bytes))
@@ -121,6 +135,7 @@ mod tests {
     use oauth1_request as oracle;
     use serde_json::Value;
 
+    use super::super::query;
     use super::*;
     use crate::model::random::SystemRandom;
 
@@ -149,7 +164,7 @@ mod tests {
             let (own, asked): (Vec<_>, Vec<_>) = all.into_iter().partition(|(name, _)| name.starts_with("oauth_"));
             // What is asked stands in the query, as it is sent.
             let uri: Uri = format!("{}?{}", text("url"), query(&asked)).parse().unwrap();
-            let base = base_string(&text("method").parse().unwrap(), &uri, &own);
+            let base = base_string(&text("method").parse().unwrap(), &uri, own.iter());
             assert_eq!(base, text("base_string"), "{}", text("name"));
             assert_eq!(signature(text("consumer_secret"), text("token_secret"), &base), text("signature"));
         }
@@ -204,7 +219,7 @@ mod tests {
             let pairs: Vec<_> = asked.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
             let uri: Uri = format!("{host}{path}?{}", query(&pairs)).parse().unwrap();
             let (nonce, timestamp) = (random.text(4, ANY), 1 + random.below(4_000_000_000) as u64);
-            let ours = authorization(&keys, &method.parse().unwrap(), &uri, &nonce, &timestamp.to_string());
+            let ours = keys.header(&method.parse().unwrap(), &uri, &[], &nonce, &timestamp.to_string());
 
             let client = oracle::Credentials::new(keys.consumer_key.expose(), keys.consumer_secret.expose());
             let mut theirs = oracle::Builder::new(client, oracle::HMAC_SHA1);
@@ -232,8 +247,17 @@ mod tests {
     }
 
     #[test]
+    fn form_is_signed_like_a_query() {
+        let base = |uri: &str, form: &[(&str, &str)]| base_string(&Method::POST, &uri.parse().unwrap(), form.iter());
+        assert_eq!(
+            base("https://a.example/m?to=1&text=a%20b", &[]),
+            base("https://a.example/m?to=1", &[("text", "a b")])
+        );
+    }
+
+    #[test]
     fn default_port_is_not_signed() {
-        let base = |uri: &str| base_string(&Method::GET, &uri.parse().unwrap(), &[]);
+        let base = |uri: &str| base_string(&Method::GET, &uri.parse().unwrap(), [].iter());
         assert_eq!(base("https://api.x.com:443/a"), base("https://API.x.com/a"));
         assert_eq!(base("http://127.0.0.1:80/a"), base("http://127.0.0.1/a"));
         assert_ne!(base("https://api.x.com:8443/a"), base("https://api.x.com/a"));

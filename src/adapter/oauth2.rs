@@ -1,4 +1,4 @@
-//! OAuth 2.0: access tokens, and refresh tokens that rotate.
+//! OAuth 2.0: access tokens, and refresh tokens that rotate (RFC 6749).
 
 use std::fmt;
 use std::future::poll_fn;
@@ -6,25 +6,22 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use http::header::{AUTHORIZATION, CONTENT_TYPE};
-use http::{HeaderMap, HeaderValue, Method, StatusCode};
+use http::{HeaderMap, StatusCode, header};
 use serde::Deserialize;
 
-use super::oauth1::query;
-use super::{GATEWAY, secret};
-use crate::adapter::{self, Endpoint};
+use super::endpoint::{Endpoint, basic};
+use crate::context::Context;
 use crate::model::clock::{Clock, Timestamp};
-use crate::model::error::{Error, ErrorKind, Result};
+use crate::model::error::{Error, ErrorKind, Outcome, Result};
 use crate::model::secret::Secret;
 use crate::tokens::{RefreshLock, TokenPair, TokenStore};
-use crate::transport::Body;
 
 /// An OAuth 2.0 client with its initial tokens.
 ///
-/// The scopes are `dm.read dm.write tweet.read users.read media.write offline.access`. A refresh token works once:
-/// each refresh gives a new pair, which is kept in the context's [`TokenStore`](crate::tokens::TokenStore) under
-/// `x/<user_id>` before it is used. **The store must outlive the process**: with the one in memory, a restart comes
-/// back with a spent token. To start again, authorise the account again and put the new refresh token here.
+/// A refresh token works once: each refresh gives a new pair, which is kept in the context's
+/// [`TokenStore`](crate::tokens::TokenStore) before it is used. **The store must outlive the process**: with the one in
+/// memory, a restart comes back with a spent token. To start again, authorise the account again and put the new refresh
+/// token here.
 #[non_exhaustive]
 #[derive(Clone, Debug)]
 pub struct OAuth2 {
@@ -44,7 +41,7 @@ impl OAuth2 {
     /// # Errors
     /// [`ErrorKind::Config`] when the token is empty, blank or too short.
     pub fn new(client_id: impl Into<String>, refresh_token: impl Into<String>) -> Result<Self> {
-        let refresh_token = secret("refresh_token", refresh_token)?;
+        let refresh_token = Secret::setting("refresh_token", refresh_token)?;
         Ok(Self { client_id: client_id.into(), client_secret: None, refresh_token, access_token: None })
     }
 
@@ -53,7 +50,7 @@ impl OAuth2 {
     /// # Errors
     /// [`ErrorKind::Config`] when the secret is empty, blank or too short.
     pub fn client_secret(mut self, client_secret: impl Into<String>) -> Result<Self> {
-        self.client_secret = Some(secret("client_secret", client_secret)?);
+        self.client_secret = Some(Secret::setting("client_secret", client_secret)?);
         Ok(self)
     }
 
@@ -62,7 +59,7 @@ impl OAuth2 {
     /// # Errors
     /// [`ErrorKind::Config`] when it is empty, blank or too short.
     pub fn access_token(mut self, token: impl Into<String>) -> Result<Self> {
-        self.access_token = Some(secret("access_token", token)?);
+        self.access_token = Some(Secret::setting("access_token", token)?);
         Ok(self)
     }
 }
@@ -70,41 +67,117 @@ impl OAuth2 {
 /// A token is refreshed this long before it expires, so that it does not expire on the way.
 const EARLY: Duration = Duration::from_secs(60);
 
-/// The tokens of one account, refreshed by one task at a time.
-pub(super) struct Tokens {
-    pub(super) renewer: Arc<Renewer>,
-    pub(super) current: Mutex<Option<TokenPair>>,
-    pub(super) refresh: RefreshLock,
-    /// A refresh under way. It is not dropped with the call that began it: X has then spent the refresh token, and
-    /// the only new one would be lost. The next call goes on with it.
-    pub(super) running: Mutex<Option<Running>>,
+/// The lifetime of a token whose response states none.
+const LIFETIME: Duration = Duration::from_secs(7_200);
+
+/// The access tokens of one account, refreshed by one task at a time.
+///
+/// ```no_run
+/// use civic_messaging::adapter::{Answer, Endpoint, OAuth2, TokenSource, bearer};
+/// use civic_messaging::{Context, Result};
+/// use http::header::{AUTHORIZATION, HeaderMap};
+///
+/// fn token_source(client: OAuth2, account: &str, endpoint: &Endpoint, context: &Context) -> TokenSource {
+///     TokenSource::new(client, format!("acme/{account}"), endpoint, "/oauth2/token", context)
+/// }
+///
+/// async fn balance(tokens: &TokenSource, endpoint: &Endpoint) -> Result<Answer> {
+///     tokens
+///         .authorise(|token| async move {
+///             let headers = HeaderMap::from_iter([(AUTHORIZATION, bearer(&token)?)]);
+///             endpoint.get("/v1/balance", headers).await
+///         })
+///         .await
+/// }
+/// ```
+pub struct TokenSource {
+    renewer: Arc<Renewer>,
+    current: Mutex<Option<TokenPair>>,
+    refresh: RefreshLock,
+    /// A refresh under way. It is not dropped with the call that began it: the refresh token is spent then, and the
+    /// only new one would be lost. The next call goes on with it.
+    running: Mutex<Option<Running>>,
 }
 
 /// Renews the pair.
-pub(super) struct Renewer {
-    pub(super) name: String,
-    pub(super) client: OAuth2,
-    pub(super) endpoint: Endpoint,
-    pub(super) store: Arc<dyn TokenStore>,
-    pub(super) clock: Arc<dyn Clock>,
+struct Renewer {
+    name: String,
+    client: OAuth2,
+    endpoint: Endpoint,
+    path: &'static str,
+    store: Arc<dyn TokenStore>,
+    clock: Arc<dyn Clock>,
     /// A new pair that the store failed to keep, with the refresh token that it was bought with.
-    pub(super) unsaved: Mutex<Option<(Secret, TokenPair)>>,
+    unsaved: Mutex<Option<(Secret, TokenPair)>>,
 }
 
-pub(super) type Running = Pin<Box<dyn Future<Output = Result<TokenPair>> + Send>>;
+type Running = Pin<Box<dyn Future<Output = Result<TokenPair>> + Send>>;
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-impl fmt::Debug for Tokens {
+impl fmt::Debug for TokenSource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Tokens").field("name", &self.renewer.name).finish_non_exhaustive()
+        f.debug_struct("TokenSource").field("name", &self.renewer.name).finish_non_exhaustive()
     }
 }
 
-impl Tokens {
-    pub(super) async fn get(&self, refused: Option<&Secret>) -> Result<Secret> {
+impl TokenSource {
+    /// Creates the tokens of an account, kept under `name` in the context's store.
+    ///
+    /// `path` is the token endpoint's, under the base URL.
+    pub fn new(
+        client: OAuth2,
+        name: impl Into<String>,
+        endpoint: &Endpoint,
+        path: &'static str,
+        context: &Context,
+    ) -> Self {
+        let renewer = Renewer {
+            name: name.into(),
+            client,
+            endpoint: endpoint.clone(),
+            path,
+            store: context.tokens.clone(),
+            clock: context.clock.clone(),
+            unsaved: Mutex::default(),
+        };
+        Self {
+            renewer: Arc::new(renewer),
+            current: Mutex::default(),
+            refresh: RefreshLock::default(),
+            running: Mutex::default(),
+        }
+    }
+
+    /// Makes a call with the current token, and a second time with a new token if the first is refused with a 401.
+    ///
+    /// That is safe for a send too: the refusal is definite.
+    ///
+    /// # Errors
+    /// Those of the call and of [`token`](Self::token).
+    pub async fn authorise<T, F: Future<Output = Result<T>>>(&self, call: impl Fn(Secret) -> F) -> Result<T> {
+        let token = self.token(None).await?;
+        match call(token.clone()).await {
+            Err(error) if error.status() == Some(StatusCode::UNAUTHORIZED) => {
+                call(self.token(Some(&token)).await?).await
+            }
+            done => done,
+        }
+    }
+
+    /// Returns a valid access token, other than the refused one.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Unauthenticated`] if the refresh token is refused, and those of the request and of the store; the
+    /// outcome is always [`Outcome::NotSent`].
+    pub async fn token(&self, refused: Option<&Secret>) -> Result<Secret> {
+        // A token comes before the send, whatever outcome a token store reports.
+        self.fresh(refused).await.map_err(|error| error.with_outcome(Outcome::NotSent))
+    }
+
+    async fn fresh(&self, refused: Option<&Secret>) -> Result<Secret> {
         if let Some(good) = self.current(refused) {
             return Ok(good);
         }
@@ -150,7 +223,7 @@ impl Renewer {
         !refused && pair.expires > self.clock.now().plus(EARLY)
     }
 
-    /// A pair that is good now: from the store if another process has been there, else from X.
+    /// A pair that is good now: from the store if another process has been there, else from the gateway.
     async fn renew(self: Arc<Self>, refused: Option<Secret>) -> Result<TokenPair> {
         let unsaved = lock(&self.unsaved).clone();
         if let Some((spent, pair)) = unsaved {
@@ -175,33 +248,31 @@ impl Renewer {
             Some(newer) if !same(&newer.refresh, spent) => Ok(newer),
             // Somebody authorised the account again, and put the new token into the configuration.
             Some(_) if !same(configured, spent) => match self.exchange(configured).await {
-                Err(error) if error.status() == Some(StatusCode::BAD_REQUEST) => Err(refresh_token_refused()),
+                Err(error) if error.status() == Some(StatusCode::BAD_REQUEST) => Err(self.refused()),
                 bought => self.keep(Some(spent), bought?).await,
             },
-            _ => Err(refresh_token_refused()),
+            _ => Err(self.refused()),
         }
     }
 
     /// Requests a new pair. The old refresh token is spent from here on.
     async fn exchange(&self, refresh: &Secret) -> Result<TokenPair> {
-        let mut form = vec![("grant_type", "refresh_token"), ("refresh_token", refresh.expose())];
-        let mut headers = HeaderMap::new();
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/x-www-form-urlencoded"));
+        let (mut headers, mut client_id) = (HeaderMap::new(), None);
         match &self.client.client_secret {
-            Some(secret) => {
-                headers.insert(AUTHORIZATION, adapter::basic(&self.client.client_id, secret)?);
-            }
-            None => form.push(("client_id", &self.client.client_id)),
+            Some(secret) => _ = headers.insert(header::AUTHORIZATION, basic(&self.client.client_id, secret)?),
+            None => client_id = Some(&*self.client.client_id),
         }
-        let body = Body::from(query(&form));
+        let form = [
+            ("grant_type", Some("refresh_token")),
+            ("refresh_token", Some(refresh.expose())),
+            ("client_id", client_id),
+        ];
         let requested = self.clock.now();
-        let request = self.endpoint.request(Method::POST, "/2/oauth2/token", headers, body)?;
-        let answer = self.endpoint.call(request).await?;
+        let answer = self.endpoint.call(self.endpoint.form(self.path, headers, form)?).await?;
         // The answer holds tokens, so it is not kept in the error.
-        let unreadable =
-            |_| Error::new(ErrorKind::Unexpected, "the response with new tokens cannot be read").with_gateway(GATEWAY);
+        let unreadable = |_| self.error(ErrorKind::Unexpected, "the response with new tokens cannot be read");
         let response: TokenResponse = answer.json().map_err(unreadable)?;
-        let expires = requested.plus(Duration::from_secs(response.expires_in.unwrap_or(7200)));
+        let expires = requested.plus(response.expires_in.map_or(LIFETIME, Duration::from_secs));
         Ok(TokenPair::new(response.access_token, response.refresh_token.unwrap_or_else(|| refresh.clone()), expires))
     }
 
@@ -212,18 +283,22 @@ impl Renewer {
         *lock(&self.unsaved) = None;
         Ok(if kept { pair } else { self.store.load(&self.name).await?.unwrap_or(pair) })
     }
-}
 
-fn refresh_token_refused() -> Error {
-    let what = "X refused the refresh token: authorise the account again, and configure the new `refresh_token`";
-    Error::new(ErrorKind::Unauthenticated, what).with_gateway(GATEWAY).with_status(StatusCode::BAD_REQUEST)
+    fn refused(&self) -> Error {
+        let what = "the refresh token was refused: authorise the account again, and configure the new `refresh_token`";
+        self.error(ErrorKind::Unauthenticated, what).with_status(StatusCode::BAD_REQUEST)
+    }
+
+    fn error(&self, kind: ErrorKind, what: &'static str) -> Error {
+        Error::new(kind, what).with_gateway(self.endpoint.gateway())
+    }
 }
 
 fn same(one: &Secret, other: &Secret) -> bool {
     one.matches(other.expose().as_bytes())
 }
 
-/// X's response with a new pair.
+/// The response with a new pair.
 #[derive(Deserialize)]
 struct TokenResponse {
     access_token: Secret,
