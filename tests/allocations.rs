@@ -16,8 +16,10 @@ mod by_hand;
 mod in_memory;
 #[path = "../benches/common/stub.rs"]
 mod stub;
+mod support;
 
 use by_hand::{ByHand, NUMBER, TEXT, TOKEN};
+use support::{mac, signature};
 
 const TO: &str = "+447700900123";
 
@@ -104,7 +106,6 @@ fn webhook_allocation_is_linear_in_its_length() {
     use civic_messaging::transport::NoTransport;
     use civic_messaging::webhook::Request;
     use civic_messaging::{Context, X, x};
-    use hmac::{Hmac, KeyInit, Mac};
 
     const SECRET: &str = "0123456789abcdef0123456789abcdef";
     let context = || Context::with_transport(NoTransport);
@@ -116,12 +117,9 @@ fn webhook_allocation_is_linear_in_its_length() {
     let x = X::direct_messages_with(x::Config::new("1900000000000000202", keys), &context()).unwrap();
 
     let signed = |body: String| -> Request {
-        let mut mac = Hmac::<sha2::Sha256>::new_from_slice(SECRET.as_bytes()).unwrap();
-        mac.update(body.as_bytes());
-        let mac = mac.finalize().into_bytes();
-        let hex: String = mac.iter().map(|byte| format!("{byte:02x}")).collect();
-        let base64 = base64::Engine::encode(&base64::prelude::BASE64_STANDARD, mac);
-        let request = http::Request::post("/").header("x-hub-signature-256", format!("sha256={hex}"));
+        let base64 = base64::Engine::encode(&base64::prelude::BASE64_STANDARD, mac(SECRET, body.as_bytes()));
+        let signature = signature(SECRET, body.as_bytes());
+        let request = http::Request::post("/").header("x-hub-signature-256", signature);
         request.header("x-twitter-webhooks-signature", format!("sha256={base64}")).body(body).unwrap().into()
     };
     let list = |n: usize, part: &dyn Fn(usize) -> String| (0..n).map(part).collect::<Vec<_>>().join(",");

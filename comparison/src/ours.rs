@@ -230,7 +230,7 @@ mod tests {
     ];
 
     #[tokio::test]
-    async fn what_this_crate_promises_it_does() {
+    async fn crate_keeps_its_promises() {
         assert_eq!(PROMISED.map(|(fault, _)| fault), Fault::ALL);
         for (fault, promised) in PROMISED {
             assert_eq!(Ours.play(fault).await.text, promised, "{}", fault.words());

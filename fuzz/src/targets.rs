@@ -1,7 +1,7 @@
 //! What must hold for every input: the bodies of the fuzz targets.
 //!
-//! `tests/corpus.rs` replays the corpora with every `cargo test`. To look for an input that breaks one, on the stable
-//! toolchain, with what is found kept out of the corpus:
+//! `tests/webhooks/corpus.rs` replays the corpora with every `cargo test`. To look for an input that breaks one, on the
+//! stable toolchain, with what is found kept out of the corpus:
 //!
 //! ```text
 //! mkdir -p fuzz/found/TARGET

@@ -169,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn window_state_and_remaining_time() {
+    fn window_has_state_and_remaining_time() {
         let (open, agent) = (window(Some(0), 0), window(Some(0), DAY));
         assert!(open.is_open() && open.is_open_for_people());
         assert!(!agent.is_open() && agent.is_open_for_people());

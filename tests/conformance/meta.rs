@@ -230,7 +230,7 @@ fn webhooks() -> Vec<Webhook> {
         post("account/message_template_status_update_rejected.json").brings([ExpectedEvent::account()]),
         post("account/user_preferences_stop.json").brings([ExpectedEvent::opt_out()]),
     ];
-    // The others must yield events and keep the invariants; their content is covered by tests/meta.rs.
+    // The others must yield events and keep the invariants; their content is covered by tests/meta/whatsapp/.
     for folder in ["inbound", "status", "account"] {
         let path = format!("{}/tests/fixtures/whatsapp/{folder}", env!("CARGO_MANIFEST_DIR"));
         let mut names: Vec<_> = std::fs::read_dir(path).unwrap().map(|file| file.unwrap().file_name()).collect();

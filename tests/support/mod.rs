@@ -79,11 +79,15 @@ pub(crate) fn mac(secret: &str, body: &[u8]) -> Vec<u8> {
     mac.finalize().into_bytes().to_vec()
 }
 
+/// The HMAC-SHA256 of a body as the headers of Meta and of the mock write it.
+pub(crate) fn signature(secret: &str, body: &[u8]) -> String {
+    mac(secret, body).iter().fold("sha256=".to_owned(), |hex, byte| format!("{hex}{byte:02x}"))
+}
+
 /// A webhook with Meta's signature.
 pub(crate) fn signed_by_meta(secret: &str, body: impl Into<Vec<u8>>) -> Request {
     let body = body.into();
-    let hex: String = mac(secret, &body).iter().map(|byte| format!("{byte:02x}")).collect();
-    http::Request::post("/").header("x-hub-signature-256", format!("sha256={hex}")).body(body).unwrap().into()
+    http::Request::post("/").header("x-hub-signature-256", signature(secret, &body)).body(body).unwrap().into()
 }
 
 pub(crate) fn block_on<T>(workers: usize, future: impl Future<Output = T>) -> T {

@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
-use civic_messaging::clock::{Clock, SystemClock, VirtualClock};
+use civic_messaging::clock::VirtualClock;
 use civic_messaging::policy::{Decision, Policy, PolicyInput, Reason};
 use civic_messaging::switchboard::{Line, Switchboard};
 use civic_messaging::{ErrorKind, Mock, Result};
 
 use super::desk::memory;
+use super::virtual_clock;
 
 /// Refuses every message that contains "no".
 #[derive(Debug)]
@@ -28,7 +29,7 @@ async fn board(mock: &Mock, clock: &VirtualClock) -> Switchboard {
 
 #[tokio::test]
 async fn reply_and_ack_sends_once_and_acknowledges() {
-    let (mock, clock) = (Mock::sms(), VirtualClock::starting_at(SystemClock::new().now()));
+    let (mock, clock) = (Mock::sms(), virtual_clock());
     let board = board(&mock, &clock).await;
     assert_eq!(board.receive("sms", mock.arrives("07700 900123", "When is it?")).await.status, 200);
     let inbox = board.line("desk").unwrap();
@@ -44,7 +45,7 @@ async fn reply_and_ack_sends_once_and_acknowledges() {
 
 #[tokio::test]
 async fn refused_reply_leaves_event_unacknowledged() {
-    let (mock, clock) = (Mock::sms(), VirtualClock::starting_at(SystemClock::new().now()));
+    let (mock, clock) = (Mock::sms(), virtual_clock());
     let board = board(&mock, &clock).await;
     assert_eq!(board.receive("sms", mock.arrives("07700 900123", "When is it?")).await.status, 200);
     let inbox = board.line("desk").unwrap();
@@ -65,7 +66,7 @@ async fn refused_reply_leaves_event_unacknowledged() {
 
 #[tokio::test]
 async fn next_batch_waits_for_the_first_event_only() {
-    let (mock, clock) = (Mock::sms(), VirtualClock::starting_at(SystemClock::new().now()));
+    let (mock, clock) = (Mock::sms(), virtual_clock());
     let board = board(&mock, &clock).await;
     let reader = tokio::spawn({
         let inbox = board.all();

@@ -7,12 +7,12 @@ use std::pin::pin;
 use std::task::Poll;
 use std::time::Duration;
 
-use civic_messaging::clock::{Clock, SystemClock, VirtualClock};
+use civic_messaging::clock::{Clock, SystemClock};
 use civic_messaging::switchboard::{Line, Resolution, State, Store, Switchboard};
 use civic_messaging::webhook::{Received, Request};
 use civic_messaging::{Accepted, Channel, Info, Message, Mock, OnUnknown, Result, async_trait};
 
-use super::{Ahead, person, stop};
+use super::{Ahead, person, stop, virtual_clock};
 
 /// More polls than any of these needs.
 const POLLS_MAX: usize = 1000;
@@ -69,7 +69,7 @@ async fn board(url: &str, channel: impl Channel + 'static, clock: impl Clock) ->
 }
 
 async fn operations(url: &str) {
-    let (mock, clock) = (Mock::sms(), VirtualClock::starting_at(SystemClock::new().now()));
+    let (mock, clock) = (Mock::sms(), virtual_clock());
     let (store, board) = board(url, mock.clone(), clock.clone()).await;
     let later = clock.now().plus(Duration::from_secs(3600));
     let inbox = board.line("desk").unwrap();

@@ -4,14 +4,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use civic_messaging::clock::{Clock, SystemClock, VirtualClock};
+use civic_messaging::clock::Clock;
 use civic_messaging::lookup::{LookupOutcome, LookupQuery};
 use civic_messaging::policy::{Decision, Policy, PolicyInput};
 use civic_messaging::switchboard::{Line, State, Store, Switchboard};
 use civic_messaging::{Accepted, Channel, Content, Error, ErrorKind, Message, Mock, OnUnknown, Result, webhook};
 
 use super::desk::{Desk, memory, text};
-use super::{Database, stop};
+use super::{Database, stop, virtual_clock};
 
 /// A mock that hangs or panics in `send` and `look_up` if the text says so.
 #[derive(Clone, Debug)]
@@ -78,10 +78,6 @@ impl Policy for Later {
             _ => self.0.decide(question).await,
         }
     }
-}
-
-fn virtual_clock() -> VirtualClock {
-    VirtualClock::starting_at(SystemClock::new().now())
 }
 
 async fn all_accepted(desk: &Desk, count: u32) {

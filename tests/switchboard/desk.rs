@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use civic_messaging::clock::{Clock, SystemClock, VirtualClock};
+use civic_messaging::clock::{Clock, SystemClock};
 use civic_messaging::switchboard::{
     Builder, Counts, Fallback, Line, Outgoing, Resolution, State, Status, Store, Switchboard,
 };
@@ -14,7 +14,7 @@ use sha2::Digest as _;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
-use super::{Ahead, Database, person};
+use super::{Ahead, Database, person, virtual_clock};
 
 const HOUR: Duration = Duration::from_secs(3600);
 
@@ -128,7 +128,7 @@ async fn temporary_failure_is_retried_and_rejection_is_final() {
 
 #[tokio::test]
 async fn throttled_messages_wait_and_keep_their_attempts() {
-    let (mock, clock) = (Mock::sms(), VirtualClock::starting_at(SystemClock::new().now()));
+    let (mock, clock) = (Mock::sms(), virtual_clock());
     let builder = Switchboard::builder(memory().await).clock(clock.clone());
     let desk = Desk::of(builder, [Line::new("desk").channel(mock.clone())]);
     let busy = Error::new(ErrorKind::RateLimited, "too many").with_outcome(Outcome::Rejected);
@@ -416,7 +416,7 @@ async fn repeated_webhook_is_one_event_until_acknowledged() {
 #[tokio::test]
 async fn event_wakes_one_waiting_reader() {
     // The clock stands still, so that readers check only when woken.
-    let (mock, clock) = (Mock::sms(), VirtualClock::starting_at(SystemClock::new().now()));
+    let (mock, clock) = (Mock::sms(), virtual_clock());
     let line = Line::new("desk").channel(mock.clone());
     let board = Switchboard::builder(memory().await).line(line).route("all", ["desk"]).clock(clock).build().unwrap();
     let mut readers = tokio::task::JoinSet::new();

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use civic_messaging::clock::{Clock, SystemClock, VirtualClock};
+use civic_messaging::clock::Clock;
 use civic_messaging::lookup::LookupOutcome;
 use civic_messaging::policy::{Decision, Policy, PolicyInput, Reason};
 use civic_messaging::switchboard::{Fallback, Line, Outgoing, Resolution, State, Status, Store, Switchboard};
@@ -14,7 +14,7 @@ use civic_messaging::{
 };
 
 use super::desk::{Desk, memory, text};
-use super::{Ahead, Database, person};
+use super::{Ahead, Database, person, virtual_clock};
 
 /// A WhatsApp message with an SMS fallback.
 fn with_fallback(n: u32, within: Duration) -> Outgoing {
@@ -257,7 +257,7 @@ impl Policy for DefersUntilNow {
 
 #[tokio::test]
 async fn policy_deferring_until_now_does_not_loop() {
-    let clock = VirtualClock::starting_at(SystemClock::new().now());
+    let clock = virtual_clock();
     let builder = Switchboard::builder(memory().await).clock(clock.clone()).policy(DefersUntilNow);
     let desk = Desk::of(builder, [Line::new("desk").channel(Mock::sms())]);
     let id = desk.switchboard.send("desk", text(1, "Hello")).await.unwrap();

@@ -17,12 +17,11 @@ use axum::response::Response;
 use civic_messaging::switchboard::{Line, Store, Switchboard};
 use civic_messaging::{Channel, Mock, Secret, webhook};
 use futures_util::FutureExt;
-use hmac::{Hmac, KeyInit, Mac};
-use sha2::Sha256;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 
+use super::support::signature;
 use super::{Database, Random, number, seed};
 
 const DATABASE: &str = "CIVIC_TEST_INTAKE";
@@ -84,12 +83,10 @@ fn webhook_bytes(mock: &Mock, text: String) -> Vec<u8> {
     drop(mock.arrives("07700 900123", text));
     let page = mock.poll(None).now_or_never().unwrap().unwrap();
     let body = serde_json::to_vec(&page.events[page.events.len() - 1..]).unwrap();
-    let mut mac = Hmac::<Sha256>::new_from_slice(SECRET.as_bytes()).unwrap();
-    mac.update(&body);
-    let signature: String = mac.finalize().into_bytes().iter().map(|byte| format!("{byte:02x}")).collect();
     let head = format!(
-        "POST /sms HTTP/1.1\r\nhost: localhost\r\nx-mock-signature: sha256={signature}\r\n\
+        "POST /sms HTTP/1.1\r\nhost: localhost\r\nx-mock-signature: {}\r\n\
          content-length: {}\r\nconnection: close\r\n\r\n",
+        signature(SECRET, &body),
         body.len()
     );
     [head.into_bytes(), body].concat()

@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use civic_messaging::clock::{Clock, SystemClock, VirtualClock};
 use civic_messaging::event::InboundContent;
 use civic_messaging::media::FolderStore;
 use civic_messaging::switchboard::{Line, State, Store, Switchboard};
@@ -10,8 +9,8 @@ use civic_messaging::{Address, DeliveryState, Error, ErrorKind, Message, Mock, O
 
 use rusqlite::Connection;
 
-use super::Database;
 use super::desk::Desk;
+use super::{Database, until, virtual_clock};
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
@@ -40,20 +39,10 @@ fn traces(database: &Database, of: &str) -> usize {
     ["", "-wal", "-shm", "-worker"].into_iter().map(found).sum()
 }
 
-/// Advances the clock until the condition holds.
-async fn until(clock: &VirtualClock, what: &str, mut holds: impl AsyncFnMut() -> bool) {
-    let begun = std::time::Instant::now();
-    while !holds().await {
-        assert!(begun.elapsed() < Duration::from_secs(60), "never {what}");
-        clock.advance(Duration::from_millis(500));
-        tokio::time::sleep(Duration::from_millis(1)).await;
-    }
-}
-
 #[tokio::test]
 async fn retention_erases_content_and_keeps_counts() {
     let (database, mock) = (Database::new(), Mock::whatsapp());
-    let clock = VirtualClock::starting_at(SystemClock::new().now());
+    let clock = virtual_clock();
     let mock = mock.clock(clock.clone());
     let leader = Mock::sms().account("leader").clock(clock.clone());
     let folder = Folder(database.0.with_extension("files"));
@@ -81,7 +70,7 @@ async fn retention_erases_content_and_keeps_counts() {
     let tree = mock.add_file("image/jpeg", "canary-photograph");
     let photo = InboundContent::Media { text: Some("canary-text".to_owned()), media: vec![tree] };
     assert_eq!(board.receive("all", mock.arrives_with(&number(0), photo)).await.status, 200);
-    until(&clock, "all sent", async || {
+    until(&clock, Duration::from_millis(500), async || {
         let all = board.stats().await.unwrap().all();
         all.count(State::Accepted) + all.count(State::Rejected) == u64::from(2 * MESSAGES) && all.files == 0
     })
@@ -111,13 +100,16 @@ async fn retention_erases_content_and_keeps_counts() {
     let kept = Connection::open(&database.0).unwrap();
     let left = "SELECT (SELECT count(*) FROM message WHERE line = 'desk' AND removed IS NULL)
                      + (SELECT count(*) FROM event WHERE line = 'desk' AND removed IS NULL AND acked IS NOT NULL)";
-    until(&clock, "removed", async || kept.query_row(left, (), |row| row.get::<_, i64>(0)).unwrap() == 0).await;
+    until(&clock, Duration::from_millis(500), async || {
+        kept.query_row(left, (), |row| row.get::<_, i64>(0)).unwrap() == 0
+    })
+    .await;
     // SQLite may leave a copy of a row that it moved to another page.
     kept.busy_timeout(Duration::from_secs(60)).unwrap();
     kept.execute_batch("VACUUM; PRAGMA wal_checkpoint(TRUNCATE)").unwrap();
     drop(kept);
-    until(&clock, "gone", async || gone()).await;
-    until(&clock, "the files gone", async || std::fs::read_dir(&folder.0).unwrap().count() == 0).await;
+    until(&clock, Duration::from_millis(500), async || gone()).await;
+    until(&clock, Duration::from_millis(500), async || std::fs::read_dir(&folder.0).unwrap().count() == 0).await;
     assert!(traces(&database, "stays-9") > 0 && traces(&database, "unread-text") > 0);
 
     // It still counts, and its key is still taken.

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use civic_messaging::clock::{Clock, SystemClock, VirtualClock};
+use civic_messaging::clock::Clock;
 use civic_messaging::rate::Rate;
 use civic_messaging::switchboard::{Id, Line, State, Store, Switchboard};
 use civic_messaging::{
@@ -15,7 +15,7 @@ use civic_messaging::{
 };
 
 use super::desk::{Desk, memory, text};
-use super::{Database, Random, person, seed, stop};
+use super::{Database, Random, person, seed, stop, until, virtual_clock};
 
 /// A channel that records accepted messages in order, and hangs or fails on request.
 #[derive(Clone, Debug)]
@@ -68,21 +68,6 @@ impl Channel for Recording {
     async fn receive(&self, request: &webhook::Request) -> Result<webhook::Received> {
         self.mock.receive(request).await
     }
-}
-
-fn virtual_clock() -> VirtualClock {
-    VirtualClock::starting_at(SystemClock::new().now())
-}
-
-/// Advances the clock in steps until the condition holds.
-async fn until(clock: &VirtualClock, step: Duration, mut is_so: impl AsyncFnMut() -> bool) {
-    let passing = async {
-        while !is_so().await {
-            clock.advance(step);
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
-    };
-    tokio::time::timeout(Duration::from_secs(120), passing).await.expect("it never is");
 }
 
 #[tokio::test]

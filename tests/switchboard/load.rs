@@ -12,13 +12,12 @@ use std::time::{Duration, Instant};
 
 use civic_messaging::{Channel, Mock};
 use futures_util::FutureExt;
-use hmac::{Hmac, KeyInit, Mac};
-use sha2::Sha256;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use super::Database;
 use super::intake::{SECRET, start};
+use super::support::signature;
 
 /// Webhooks per second.
 const RATE: u32 = 500;
@@ -54,12 +53,9 @@ impl Gateway {
 
     fn request(&self, n: u64) -> Vec<u8> {
         let body = self.body.replace(&self.id, &format!("load-{n}")).replace("Message 0.", &format!("Message {n}."));
-        let mut mac = Hmac::<Sha256>::new_from_slice(SECRET.as_bytes()).unwrap();
-        mac.update(body.as_bytes());
-        let signature: String = mac.finalize().into_bytes().iter().map(|byte| format!("{byte:02x}")).collect();
-        let len = body.len();
+        let (signature, len) = (signature(SECRET, body.as_bytes()), body.len());
         format!(
-            "POST /sms HTTP/1.1\r\nhost: localhost\r\nx-mock-signature: sha256={signature}\r\ncontent-length: {len}\r\n\r\n\
+            "POST /sms HTTP/1.1\r\nhost: localhost\r\nx-mock-signature: {signature}\r\ncontent-length: {len}\r\n\r\n\
              {body}"
         )
         .into_bytes()

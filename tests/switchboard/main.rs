@@ -71,7 +71,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use civic_messaging::Timestamp;
-use civic_messaging::clock::{Clock, Sleep, SystemClock};
+use civic_messaging::clock::{Clock, Sleep, SystemClock, VirtualClock};
 
 use support::{Random, number, person, seed};
 
@@ -79,6 +79,22 @@ use support::{Random, number, person, seed};
 fn stop() -> (tokio::sync::oneshot::Sender<()>, impl Future<Output = ()> + Send) {
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
     (stop, async { drop(stopped.await) })
+}
+
+fn virtual_clock() -> VirtualClock {
+    VirtualClock::starting_at(SystemClock::new().now())
+}
+
+/// Advances the clock in steps until the condition holds.
+#[cfg(feature = "sqlite-system")]
+async fn until(clock: &VirtualClock, step: Duration, mut is_so: impl AsyncFnMut() -> bool) {
+    let passing = async {
+        while !is_so().await {
+            clock.advance(step);
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(120), passing).await.expect("it never is");
 }
 
 /// The system clock with an offset.

@@ -13,7 +13,7 @@ use civic_messaging::switchboard::{Id, InboxEventKind, Line, State, Status, Stor
 use civic_messaging::{Channel, DeliveryState, Event, Inbound, Message, Mock};
 use futures_util::future::join_all;
 
-use super::{Database, Random, person, seed, stop};
+use super::{Database, Random, person, seed, stop, virtual_clock};
 
 const MESSAGES: u32 = 1_000;
 const STATES: [DeliveryState; 6] = [
@@ -130,7 +130,7 @@ async fn statuses(board: &Switchboard, messages: &[(Id, Message)]) -> Vec<(State
 #[tokio::test]
 async fn repeated_unordered_events_converge() {
     let seed = seed(20_261_128);
-    let (random, mock, clock) = (Random::new(seed), Mock::sms(), VirtualClock::starting_at(SystemClock::new().now()));
+    let (random, mock, clock) = (Random::new(seed), Mock::sms(), virtual_clock());
     let (database, in_order) = (Database::new(), Database::new());
     let messages = sent(&database, &mock).await;
     let events = events(&mock, &messages, &random).await;

@@ -9,7 +9,7 @@ use civic_messaging::testing::{FakeGateway, Step};
 use civic_messaging::{Message, Mock, OnUnknown};
 
 use super::crash::channel;
-use super::{Database, number, person};
+use super::{Database, number, person, virtual_clock};
 
 const TAKEN: &str = r#"{"sid":"SM1a2b3c4d5e6f708192a3b4c5d6e7f809","status":"queued","num_segments":"1"}"#;
 
@@ -80,7 +80,7 @@ async fn restored_backup_sends_nothing_twice() {
 
 #[tokio::test]
 async fn restored_message_is_sent_only_if_the_gateway_lacks_it() {
-    let clock = civic_messaging::clock::VirtualClock::starting_at(SystemClock::new().now());
+    let clock = virtual_clock();
     let (mock, store) = (Mock::sms(), Store::open("sqlite::memory:").await.unwrap());
     let line = Line::new("desk").channel(mock.clone());
     let board = Switchboard::builder(store.clone()).line(line).clock(clock.clone()).build().unwrap();

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use civic_messaging::clock::{Clock, SystemClock, VirtualClock};
+use civic_messaging::clock::{Clock, VirtualClock};
 use civic_messaging::error::Scope;
 use civic_messaging::health::Health;
 use civic_messaging::layer::retry::Schedule;
@@ -13,8 +13,9 @@ use civic_messaging::switchboard::{Id, Line, Resolution, State, Switchboard};
 use civic_messaging::{Accepted, Channel, Error, ErrorKind, Message, Mock, Outcome, Purpose, Result, webhook};
 use tokio::task::JoinHandle;
 
-use super::Ahead;
 use super::desk::{Desk, memory, text};
+use super::support::signed_by_meta;
+use super::{Ahead, virtual_clock};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -84,7 +85,7 @@ fn passing(clock: &VirtualClock, step: Duration) -> JoinHandle<()> {
 }
 
 async fn desk(lines: impl IntoIterator<Item = Line>) -> (Desk, VirtualClock) {
-    let clock = VirtualClock::starting_at(SystemClock::new().now());
+    let clock = virtual_clock();
     (Desk::of(Switchboard::builder(memory().await).clock(clock.clone()), lines), clock)
 }
 
@@ -283,7 +284,7 @@ mod gateways {
     use civic_messaging::media::MemoryStore;
     use civic_messaging::switchboard::{File, InboxEvent};
     use civic_messaging::testing::{FakeGateway, Step};
-    use civic_messaging::{Address, Meta, Notify, Secret, meta, notify};
+    use civic_messaging::{Address, Meta, Notify, meta, notify};
     use serde_json::Value;
 
     use super::*;
@@ -357,7 +358,7 @@ mod gateways {
         for fault in faults["first_answers"].as_array().unwrap().iter().filter(|fault| fault["gateway"] != "notify") {
             let (fake_gateway, media) = (FakeGateway::start().await, MemoryStore::new());
             fake_gateway.expects(answer(Step::get("/v23.0/MEDIA_1"), fault).clone());
-            let clock = VirtualClock::starting_at(SystemClock::new().now());
+            let clock = virtual_clock();
             let builder = Switchboard::builder(memory().await).clock(clock.clone()).media(media.clone());
             let whatsapp = whatsapp(&fake_gateway);
             let desk = Desk::of(builder, [Line::new("desk").channel(whatsapp)]);
@@ -371,7 +372,7 @@ mod gateways {
                 "messaging_product":"whatsapp","metadata":{"display_phone_number":"441","phone_number_id":"200000000000001"},
                 "messages":[{"from":"447700900123","id":"wamid.1","timestamp":"1795000000","type":"image",
                 "image":{"id":"MEDIA_1","mime_type":"image/jpeg"}}]}}]}]}"#;
-            let reply = desk.switchboard.receive("all", signed(body)).await;
+            let reply = desk.switchboard.receive("all", signed_by_meta("app-secret-app-secret", body)).await;
             assert_eq!(reply.status, 200);
             let handed: InboxEvent = tokio::time::timeout(Duration::from_secs(30), async {
                 desk.switchboard.line("desk").unwrap().next().await.unwrap().unwrap()
@@ -391,14 +392,5 @@ mod gateways {
             time.abort();
             desk.close().await;
         }
-    }
-
-    fn signed(body: &str) -> webhook::Request {
-        use civic_messaging::webhook::{HmacSha256, SignatureEncoding, SigningSecret};
-        let secret = SigningSecret::new(Secret::new("app-secret-app-secret").unwrap());
-        let name = http::HeaderName::from_static("x-hub-signature-256");
-        let scheme = HmacSha256::new(name.clone(), "sha256=", SignatureEncoding::Hex, [secret]);
-        let signature = scheme.sign(body.as_bytes()).unwrap();
-        http::Request::post("/all").header(name, signature).body(body.to_owned()).unwrap().into()
     }
 }

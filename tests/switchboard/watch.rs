@@ -8,7 +8,7 @@ use civic_messaging::switchboard::{Counts, Line, State, Store, Switchboard};
 use civic_messaging::{Channel, ErrorKind, Message, Mock, Result, webhook};
 
 use super::desk::Desk;
-use super::person;
+use super::{person, virtual_clock};
 
 /// A channel whose health check hangs or panics.
 #[derive(Debug)]
@@ -38,7 +38,7 @@ impl Channel for Ill {
 
 #[tokio::test]
 async fn health_checks_run_concurrently_with_a_time_limit() {
-    let clock = VirtualClock::starting_at(SystemClock::new().now());
+    let clock = virtual_clock();
     let account = |id: &'static str| Mock::sms().account(id);
     let builder = Switchboard::builder(Store::open("sqlite::memory:").await.unwrap())
         .clock(clock.clone())
@@ -230,7 +230,7 @@ mod logs {
     async fn waits(listener: &LogRecorder) {
         let warnings =
             || listener.0.lock().unwrap().iter().filter(|line| line.contains("no worker is running")).count();
-        let clock = VirtualClock::starting_at(SystemClock::new().now());
+        let clock = virtual_clock();
         let store = Store::open("sqlite::memory:").await.unwrap();
         let (desk, leader) = (Mock::sms(), Mock::whatsapp());
         let board = || {

@@ -1156,7 +1156,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn uk_numbers_in_every_spelling() {
+    fn uk_number_parses_in_every_spelling() {
         for spelling in [
             "07700900123",
             "07700 900123",

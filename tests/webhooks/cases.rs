@@ -1,14 +1,12 @@
 //! Regression tests of webhooks that were once read wrongly.
 
-mod support;
-
 use civic_messaging::event::{Account, InboundContent, OptOut, Selection, Topic, Unrecognised, Upcoming};
 use civic_messaging::transport::NoTransport;
 use civic_messaging::webhook::{Received, Request};
 use civic_messaging::x::OAuth1;
 use civic_messaging::{Address, Channel, Context, Event, Inbound, Meta, Timestamp, X, meta, x};
 
-use support::{mac, signed_by_meta};
+use super::support::{mac, signed_by_meta};
 
 const SECRET: &str = "0123456789abcdef0123456789abcdef";
 

@@ -4,11 +4,6 @@
 //! the connection in ways that an HTTP server would not. `CIVIC_SEED=n` replays one run of the seeded test,
 //! `CIVIC_RUNS=n` sets the number of runs.
 
-#![cfg(feature = "reqwest")]
-#![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)]
-
-mod support;
-
 use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::future::Future;
@@ -39,7 +34,7 @@ use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use support::{Random, block_on, is_child, run_in_child, seeds};
+use super::support::{Random, block_on, is_child, run_in_child, seeds};
 
 /// The number of attempts per connection failure.
 const TIMES: usize = 40;
@@ -1152,7 +1147,7 @@ fn environment_proxy_is_not_used_for_loopback() {
     let proxies = ["http_proxy", "HTTP_PROXY", "https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"];
     let variables: Vec<_> =
         proxies.map(|name| (name, &*address)).into_iter().chain([("no_proxy", ""), ("NO_PROXY", "")]).collect();
-    let (passed, output) = run_in_child("environment_proxy_is_not_used_for_loopback", &variables);
+    let (passed, output) = run_in_child("outcomes::environment_proxy_is_not_used_for_loopback", &variables);
     let received = proxy.accept();
     assert!(received.is_err_and(|e| e.kind() == std::io::ErrorKind::WouldBlock), "the proxy got a connection");
     assert!(passed, "{output}");
@@ -1190,7 +1185,8 @@ async fn proxy_without_tunnel_is_not_sent() {
 fn host_without_certificates_uses_loopback_and_own_roots() {
     if !is_child() {
         let nowhere = [("SSL_CERT_FILE", "/nowhere"), ("SSL_CERT_DIR", "/nowhere")];
-        let (passed, output) = run_in_child("host_without_certificates_uses_loopback_and_own_roots", &nowhere);
+        let (passed, output) =
+            run_in_child("outcomes::host_without_certificates_uses_loopback_and_own_roots", &nowhere);
         return assert!(passed, "{output}");
     }
     block_on(1, async {

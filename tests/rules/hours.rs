@@ -8,8 +8,8 @@ use civic_messaging::policy::hours::{Config, Division, Hours, Opening, Time, Wee
 use proptest::collection::vec;
 use proptest::prelude::*;
 
-const TABLE: &str = include_str!("fixtures/hours/oracle.csv");
-const MAKER: &str = include_str!("fixtures/hours/oracle.py");
+const TABLE: &str = include_str!("../fixtures/hours/oracle.csv");
+const MAKER: &str = include_str!("../fixtures/hours/oracle.py");
 
 const MINUTE: i64 = 60_000;
 

@@ -1,10 +1,5 @@
 //! Downloads and uploads of media: limits, allowed hosts, and which hosts receive the credential.
 
-#![cfg(feature = "reqwest")]
-#![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)]
-
-mod support;
-
 use std::collections::VecDeque;
 use std::fs;
 use std::future::Future;
@@ -28,7 +23,7 @@ use http::{Method, Request, Response};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
-use support::{block_on, is_child, run_in_child};
+use super::support::{block_on, is_child, run_in_child};
 
 /// A time-out that no passing test reaches.
 const AMPLE: Duration = Duration::from_secs(20);
@@ -717,7 +712,7 @@ const IN_FLIGHT: usize = 16 << 20;
 #[test]
 fn large_download_is_streamed() {
     if !is_child() {
-        let (passed, output) = run_in_child("large_download_is_streamed", &[]);
+        let (passed, output) = run_in_child("media::large_download_is_streamed", &[]);
         println!("{output}");
         return assert!(passed);
     }
@@ -817,7 +812,7 @@ async fn upload(address: SocketAddr, media: MediaStream) -> Result<Answer> {
 #[test]
 fn large_upload_is_streamed() {
     if !is_child() {
-        let (passed, output) = run_in_child("large_upload_is_streamed", &[]);
+        let (passed, output) = run_in_child("media::large_upload_is_streamed", &[]);
         println!("{output}");
         return assert!(passed);
     }

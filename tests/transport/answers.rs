@@ -3,11 +3,6 @@
 //!
 //! `CIVIC_SEED=n` replays one seeded response, `CIVIC_RUNS=n` sets their number.
 
-#![cfg(all(feature = "meta", feature = "notify", feature = "twilio", feature = "x"))]
-#![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)]
-
-mod support;
-
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
@@ -20,7 +15,7 @@ use civic_messaging::{
 };
 use serde_json::{Value, json};
 
-use support::{Random, seeds};
+use super::support::{Random, seeds, variable};
 
 /// The number of seeded responses per gateway, beside the listed ones.
 const RUNS: u64 = 500;
@@ -408,7 +403,7 @@ fn shown(error: &Error) -> Option<String> {
 
 #[tokio::test]
 async fn malformed_response_never_understates_the_outcome() {
-    let (seeds, is_replay) = (seeds(RUNS), support::variable("CIVIC_SEED").is_some());
+    let (seeds, is_replay) = (seeds(RUNS), variable("CIVIC_SEED").is_some());
     println!("seeds {seeds:?}; CIVIC_SEED=n replays one");
     let mut broken = Vec::new();
     for gateway in gateways() {

@@ -3,10 +3,6 @@
 //!
 //! `CIVIC_SEED=n` replays one mutation of each kind, `CIVIC_RUNS=n` sets their number.
 
-#![cfg(all(feature = "meta", feature = "notify", feature = "twilio", feature = "x"))]
-
-mod support;
-
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
@@ -20,7 +16,7 @@ use civic_messaging::{
 };
 use serde_json::{Value, json};
 
-use support::{Random, mac, seeds, signed_by_meta};
+use super::support::{Random, mac, seeds, signed_by_meta};
 
 const RUNS: u64 = 2_000;
 const SECRET: &str = "0123456789abcdef0123456789abcdef";

@@ -212,7 +212,7 @@ fn imports_follow_the_order(source: &Source) -> Vec<Breach> {
     let Some(own) = row(module) else { return Vec::new() };
     let wrong = |other: &str| row(other).is_some_and(|row| row >= own && other != module);
     let wrong = |name: &Reference| name.path.first().is_some_and(|other| wrong(other));
-    source.breaches(wrong, "it does not come before, in the order of tests/boundaries.rs")
+    source.breaches(wrong, "it does not come before, in the order of tests/repository/boundaries.rs")
 }
 
 /// `lib.rs` re-exports for users: the crate itself imports from where a thing is defined.
@@ -229,7 +229,12 @@ fn module_has_a_row_in_the_order(source: &Source) -> Vec<Breach> {
     let module = source.module();
     match row(module) {
         None if module != ROOT => {
-            vec![source.breach(0, format!("{module} has no row in the order of tests/boundaries.rs: give it one"))]
+            vec![
+                source.breach(
+                    0,
+                    format!("{module} has no row in the order of tests/repository/boundaries.rs: give it one"),
+                ),
+            ]
         }
         _ => Vec::new(),
     }

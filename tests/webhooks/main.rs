@@ -1,0 +1,9 @@
+//! Webhooks that are malformed, hostile, or were once read wrongly, for all gateways.
+#![cfg(all(feature = "meta", feature = "notify", feature = "twilio", feature = "x"))]
+
+mod cases;
+#[cfg(feature = "toml")]
+mod corpus;
+mod mutations;
+#[path = "../support/mod.rs"]
+mod support;
