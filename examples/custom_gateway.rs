@@ -10,7 +10,7 @@ use civic_messaging::adapter::json::{Json, Text};
 use civic_messaging::adapter::{self, Answer, Endpoint, VendorError, bearer, delivery_state, lenient};
 use civic_messaging::capability::TextLimit;
 use civic_messaging::error::ErrorClass;
-use civic_messaging::event::{Envelope, InboundContent, Raw, Unrecognised};
+use civic_messaging::event::{Envelope, Failure, InboundContent, Raw, Unrecognised};
 use civic_messaging::transport::BaseUrl;
 use civic_messaging::webhook::{self, HmacSha256, Received, SignatureEncoding, SigningSecret};
 use civic_messaging::{
@@ -142,7 +142,10 @@ impl Hook<'_> {
             }
             (Some(id), None, None, Some(status)) => {
                 let state = delivery_state(STATES, status);
-                Delivery::new(envelope, id, state, status).with_key(self.reference.to_text()).into()
+                // Severn gives no reason. Where a gateway does, map its codes to kinds.
+                let failure = (state == DeliveryState::Failed).then(|| Failure::new(ErrorKind::Rejected));
+                let delivery = Delivery::new(envelope, id, state, status).with_key(self.reference.to_text());
+                delivery.with_failure(failure).into()
             }
             _ => Unrecognised::new(envelope, "webhook").into(), // kept as raw data, and answered 200
         }

@@ -599,6 +599,14 @@ impl Delivery {
         self
     }
 
+    /// Sets the reason for a failure. A [`Failed`](DeliveryState::Failed) delivery needs one: its kind decides what
+    /// happens next.
+    #[must_use]
+    pub fn with_failure(mut self, failure: Option<Failure>) -> Self {
+        self.failure = failure;
+        self
+    }
+
     /// Returns the gateway's id, if the delivery is of a single message.
     pub fn id(&self) -> Option<&MessageId> {
         match &self.of {

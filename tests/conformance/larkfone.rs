@@ -6,7 +6,7 @@ use std::sync::Arc;
 use civic_messaging::adapter::{Answer, Endpoint, VendorError, basic};
 use civic_messaging::capability::TextLimit;
 use civic_messaging::error::ErrorClass;
-use civic_messaging::event::{InboundContent, Unrecognised};
+use civic_messaging::event::{Failure, InboundContent, Unrecognised};
 use civic_messaging::health::{CheckStatus, Health};
 use civic_messaging::testing::{Exchange, ExpectedEvent, Setup, Signer, Step, Subject, Webhook};
 use civic_messaging::webhook::{self, QueryToken, Received};
@@ -93,7 +93,8 @@ impl Channel for Larkfone {
                     "UNDELIV" => DeliveryState::Failed,
                     _ => DeliveryState::Unrecognised,
                 };
-                Delivery::new(envelope, id, state, status).with_key(field("ref")).into()
+                let failure = (state == DeliveryState::Failed).then(|| Failure::new(ErrorKind::Rejected));
+                Delivery::new(envelope, id, state, status).with_key(field("ref")).with_failure(failure).into()
             }
             (None, None, Some(id), Some(from), Some(text)) => {
                 Inbound::new(envelope, id, from, InboundContent::Text(text)).into()

@@ -54,6 +54,10 @@ impl Subject for CloudApi {
         vec![TOKEN.to_owned(), "verify-token".to_owned()]
     }
 
+    fn signing_secrets(&self) -> Vec<String> {
+        vec!["verify-token".to_owned()]
+    }
+
     fn signer(&self) -> Signer {
         Signer::hmac_sha256("x-hub-signature-256", "sha256=", SignatureEncoding::Hex)
     }
@@ -82,6 +86,10 @@ impl Subject for Dialog360 {
 
     fn secrets(&self) -> Vec<String> {
         vec![TOKEN.to_owned(), "verify-token".to_owned()]
+    }
+
+    fn signing_secrets(&self) -> Vec<String> {
+        vec!["verify-token".to_owned()]
     }
 
     fn signer(&self) -> Signer {
@@ -384,6 +392,10 @@ impl Subject for Messenger {
 
     fn secrets(&self) -> Vec<String> {
         CloudApi.secrets()
+    }
+
+    fn signing_secrets(&self) -> Vec<String> {
+        CloudApi.signing_secrets()
     }
 
     fn signer(&self) -> Signer {

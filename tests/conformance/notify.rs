@@ -273,6 +273,10 @@ impl Subject for Sms {
         vec![SECRET.to_owned()]
     }
 
+    fn signing_secrets(&self) -> Vec<String> {
+        self.secrets()
+    }
+
     fn signer(&self) -> Signer {
         Signer::bearer()
     }
@@ -315,7 +319,7 @@ impl Subject for Sms {
             says(10, json!({ "message": "STOP" }))
                 .brings([ExpectedEvent::text(id(10), "STOP"), ExpectedEvent::opt_out()]),
             says(11, json!({ "message": "start" }))
-                .brings([ExpectedEvent::text(id(11), "start"), ExpectedEvent::opt_out()]),
+                .brings([ExpectedEvent::text(id(11), "start"), ExpectedEvent::opt_in()]),
             says(12, json!({ "message": "" })).brings([ExpectedEvent::text(id(12), "")]),
             says(13, json!({ "source_number": "60777", "message": "Your parcel is here" }))
                 .brings([ExpectedEvent::text(id(13), "Your parcel is here")]),

@@ -423,7 +423,7 @@ impl Line {
             says(6, json!({ "Body": "leave me", "OptOutType": "STOP" }))
                 .brings([ExpectedEvent::inbound(sid(6)), ExpectedEvent::opt_out()]),
             says(7, json!({ "Body": "YES", "OptOutType": "START" }))
-                .brings([ExpectedEvent::text(sid(7), "YES"), ExpectedEvent::opt_out()]),
+                .brings([ExpectedEvent::text(sid(7), "YES"), ExpectedEvent::opt_in()]),
             says(8, json!({ "Body": "HELP", "OptOutType": "HELP" })).brings([ExpectedEvent::text(sid(8), "HELP")]),
             says(9, json!({ "Body": "stop" })).brings([ExpectedEvent::text(sid(9), "stop"), ExpectedEvent::opt_out()]),
             // To another of our numbers.
@@ -643,6 +643,10 @@ impl Subject for SharedKey {
 
     fn secrets(&self) -> Vec<String> {
         vec![TOKEN.to_owned(), KEY_SECRET.to_owned()]
+    }
+
+    fn signing_secrets(&self) -> Vec<String> {
+        vec![TOKEN.to_owned()]
     }
 
     fn signer(&self) -> Signer {

@@ -75,6 +75,10 @@ impl Subject for DirectMessages {
         secrets.into_iter().chain(["fixture-token-secret", BEARER]).map(str::to_owned).collect()
     }
 
+    fn signing_secrets(&self) -> Vec<String> {
+        vec!["fixture-consumer-secret".to_owned(), "fixture-token-secret".to_owned()]
+    }
+
     fn exchanges(&self) -> Vec<Exchange> {
         let refused = |body: &'static str| Exchange::send(text()).step(Step::post(SEND).json(TEXT).answers(401, body));
         let fetched = || Exchange::fetch(photo());

@@ -40,6 +40,7 @@ impl Notify {
         let json = Json::new(&answer.body);
         let record: Record<'_> = json.read().ok_or_else(|| answer.unreadable())?;
         let delivery = self.delivery(&record, Raw::new(answer.body.clone()), self.clock.now());
+        let delivery = delivery.filter(|delivery| delivery.id().is_some_and(|found| found.as_str() == id));
         delivery.map(|delivery| LookupOutcome::Found(vec![delivery])).ok_or_else(|| answer.unreadable())
     }
 

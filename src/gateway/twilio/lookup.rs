@@ -32,6 +32,7 @@ impl Twilio {
         let json = Json::new(&answer.body);
         let resource: MessageResource<'_> = json.read().ok_or_else(|| answer.unreadable())?;
         let delivery = self.delivery(&resource, Raw::new(answer.body.clone()));
+        let delivery = delivery.filter(|delivery| delivery.id() == Some(id));
         delivery.map(|delivery| LookupOutcome::Found(vec![delivery])).ok_or_else(|| answer.unreadable())
     }
 

@@ -57,7 +57,8 @@ impl X {
                 }
                 answer => answer?,
             };
-            return match self.data::<serde::de::IgnoredAny>(&answer) {
+            return match self.data::<FoundEvent>(&answer) {
+                Ok(event) if event.id != id.as_str() => Err(answer.unreadable()),
                 Ok(_) => Ok(LookupOutcome::Found(vec![delivery(id.as_str(), sent.at, Raw::new(answer.body.clone()))])),
                 Err(error) if error.kind() == ErrorKind::NotFound => Ok(LookupOutcome::Inconclusive),
                 Err(error) => Err(error),
@@ -102,6 +103,12 @@ impl X {
             (true, _) => LookupOutcome::Inconclusive,
         })
     }
+}
+
+/// The event that a look-up by id returns.
+#[derive(Deserialize)]
+struct FoundEvent {
+    id: String,
 }
 
 impl DmEvent<'_> {

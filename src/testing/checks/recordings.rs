@@ -62,11 +62,8 @@ pub(super) async fn common_cases_are_recorded(run: &Run<'_>) -> CheckResult {
     let failed = states().any(|state| state == DeliveryState::Failed);
     let missing: Vec<_> = [
         (texts && !inbound().any(|inbound| opt_out_keyword(inbound).is_some()), "a message that says STOP"),
-        (
-            states().count() > 0 && !states().any(|s| s == DeliveryState::Unrecognised),
-            "a status word that is not known",
-        ),
-        (states().any(|s| s == DeliveryState::Delivered) && !failed, "a failed delivery"),
+        // A gateway without failures, such as one with receipts only, has no status words.
+        (failed && !states().any(|state| state == DeliveryState::Unrecognised), "a status word that is not known"),
         (lists && !batch, "a webhook with several events"),
     ]
     .into_iter()
@@ -74,6 +71,7 @@ pub(super) async fn common_cases_are_recorded(run: &Run<'_>) -> CheckResult {
     .collect();
     ensure!(missing.is_empty(), "expected recordings of: {}", missing.join("; "));
     for (there, what) in [
+        (failed || states().count() == 0, "a failed delivery"),
         (inbound().any(|inbound| !inbound.media().is_empty()), "a message with a file"),
         (inbound().any(|i| i.from.as_phone().is_some_and(|p| !p.as_str().starts_with("+44"))), "a foreign number"),
         (events().any(|event| matches!(event, Event::Unrecognised(_))), "an event that is not known"),
@@ -106,7 +104,7 @@ pub(super) async fn credentials_are_named_and_sent(run: &Run<'_>) -> CheckResult
         }
         for asked in gateway.asked() {
             for (place, credential) in credentials(&asked) {
-                let known = named.iter().any(|secret| credential.contains(secret.as_str()));
+                let known = named.iter().any(|secret| credential.contains(secret.as_str())) || credential == OWN;
                 // One that the gateway issued in an answer, such as an access token, is not configured.
                 let issued = !credential.is_empty() && answers.contains(&credential);
                 ensure!(
