@@ -97,6 +97,8 @@ pub(super) struct Run<'s> {
     pub(super) subject: &'s dyn Subject,
     pub(super) info: Info,
     pub(super) seed: Cell<u64>,
+    /// The time since the recordings at which the clock of a channel starts.
+    pub(super) later: Cell<Duration>,
     notes: Arc<CallLog>,
     capture: Capture,
     /// All Debug and Display output, deduplicated.
@@ -117,11 +119,19 @@ impl<'s> Run<'s> {
         let setup = setup("http://127.0.0.1:9", subject.now(), seed, Arc::default(), Pace::Patient);
         let channel = subject.connect(&setup).map_err(|error| format!("connect failed: {error}"))?;
         let info = channel.info().clone();
-        Ok(Self { subject, info, seed: Cell::new(seed), notes: Arc::default(), capture, shown: RefCell::default() })
+        Ok(Self {
+            subject,
+            info,
+            seed: Cell::new(seed),
+            later: Cell::default(),
+            notes: Arc::default(),
+            capture,
+            shown: RefCell::default(),
+        })
     }
 
     pub(super) fn setup(&self, base_url: &str, pace: Pace) -> Setup {
-        setup(base_url, self.subject.now(), self.seed.get(), self.notes.clone(), pace)
+        setup(base_url, self.subject.now().plus(self.later.get()), self.seed.get(), self.notes.clone(), pace)
     }
 
     /// Connects the channel to this base URL.

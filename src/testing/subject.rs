@@ -434,6 +434,11 @@ impl Webhook {
         Self { request, signed: true, result: Reception::Any, group: None, place: Location::caller() }
     }
 
+    /// Returns the body, as it will be signed.
+    pub fn body(&self) -> &[u8] {
+        self.request.body()
+    }
+
     /// Sets the path and query, `/webhook` by default.
     pub fn to(mut self, path_and_query: &str) -> Self {
         *self.request.uri_mut() = path_and_query.parse().unwrap_or_default();

@@ -13,11 +13,11 @@ use civic_messaging::adapter::json::{Json, List, Piece};
 use civic_messaging::adapter::{Answer, Endpoint, FetchLimits, VendorError, bearer};
 use civic_messaging::capability::TextLimit;
 use civic_messaging::error::ErrorClass;
-use civic_messaging::event::{Envelope, InboundContent, Raw, Unrecognised};
+use civic_messaging::event::{Envelope, Failure, InboundContent, OptOut, OptOutScope, Raw, Selection, Unrecognised};
 use civic_messaging::health::{CheckStatus, Health};
 use civic_messaging::lookup::{LookupOutcome, LookupQuery};
 use civic_messaging::media::{Digest, HostRules, MediaStream};
-use civic_messaging::message::{Media, MediaKind, MediaRef};
+use civic_messaging::message::{Media, MediaKind, MediaRef, Money};
 use civic_messaging::poll::{Cursor, Page};
 use civic_messaging::testing::{self, Exchange, ExpectedEvent, Setup, Signer, Step, Subject, Webhook};
 use civic_messaging::transport::Body;
@@ -27,7 +27,7 @@ use civic_messaging::webhook::{
 };
 use civic_messaging::{
     Accepted, Address, Channel, Content, Context, Delivery, DeliveryState, Error, ErrorKind, Event, Inbound, Indicator,
-    Info, Medium, Message, MessageId, Outcome, Result, Secret, async_trait,
+    Info, Medium, Message, MessageId, Outcome, Result, Secret, Timestamp, async_trait,
 };
 use hmac::{Hmac, KeyInit, Mac};
 use http::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue};
@@ -114,12 +114,78 @@ enum Wrong {
     UploadsHalf,
     TakesAnEmptyId,
     PutsTheCodeIntoAnError,
+    AcceptsAsDelivered,
+    AnswersTheWriterOfAGroup,
+    EditsUnderTheOriginalsId,
+    FailsWithoutAKind,
+    FindsAnyMessage,
+    ForgetsTheCursor,
+    IgnoresTheBaseUrl,
+    IgnoresTheCursor,
+    IgnoresTheTime,
+    IgnoresTheZone,
+    InventsTheIdOfASelection,
+    LosesTheIdOfAFile,
+    LosesTheIdOfASelection,
+    LosesTheName,
+    MarksEverythingAsForwarded,
+    MistakesUnblockedForBlocked,
+    MovesTheCursorByTheClock,
+    NamesASecretThatIsNotSent,
+    NumbersEventsInTheirWebhook,
+    OmitsASecret,
+    PutsHalfTheTokenIntoAnError,
+    ReadsSecondsAsMilliseconds,
+    RecordsNoBatch,
+    RecordsNoStop,
+    RecordsNoUnknownStatus,
+    RejectsAPartialAnswer,
+    MistakesPoundsForEuros,
 }
 
 use Wrong::*;
 
 /// Each fault, the check that catches it, and the checks that necessarily fail with it.
 const CASES: &[(Wrong, &str, &[&str])] = &[
+    (AcceptsAsDelivered, "acceptance_is_not_above_accepted", &[]),
+    (AnswersTheWriterOfAGroup, "group_message_is_answered_to_the_group", &[]),
+    (EditsUnderTheOriginalsId, "edit_has_an_event_id_of_its_own", &["event_ids_are_unique_across_webhooks"]),
+    (FailsWithoutAKind, "failed_delivery_has_a_kind", &[]),
+    (FindsAnyMessage, "look_up_finds_no_other_message", &[]),
+    (ForgetsTheCursor, "cursor_moves_with_the_events", &[]),
+    (IgnoresTheBaseUrl, "requests_reach_the_fake_gateway", &[]),
+    (IgnoresTheCursor, "cursor_moves_with_the_events", &[]),
+    (IgnoresTheTime, "event_time_follows_the_webhook", &[]),
+    (IgnoresTheZone, "event_time_follows_the_webhook", &[]),
+    (InventsTheIdOfASelection, "selection_and_file_have_an_id", &[]),
+    (LosesTheIdOfAFile, "selection_and_file_have_an_id", &[]),
+    (LosesTheIdOfASelection, "selection_and_file_have_an_id", &[]),
+    (LosesTheName, SNAPSHOT, &[]),
+    (MarksEverythingAsForwarded, SNAPSHOT, &[]),
+    (MistakesUnblockedForBlocked, "webhook_returns_the_recorded_events", &[]),
+    (MovesTheCursorByTheClock, "cursor_moves_with_the_events", &[]),
+    (NamesASecretThatIsNotSent, "credentials_are_named_and_sent", &[]),
+    (
+        NumbersEventsInTheirWebhook,
+        "event_ids_are_unique_across_webhooks",
+        &[
+            "event_id_ignores_formatting",
+            "half_a_character_costs_one_character",
+            "poll_and_webhook_return_the_same_event",
+        ],
+    ),
+    (OmitsASecret, "credentials_are_named_and_sent", &[]),
+    (PutsHalfTheTokenIntoAnError, "output_has_no_secret_or_personal_data", &[]),
+    (
+        ReadsSecondsAsMilliseconds,
+        "event_time_follows_the_webhook",
+        &["webhook_returns_the_recorded_events", "output_has_no_secret_or_personal_data"],
+    ),
+    (RecordsNoBatch, "common_cases_are_recorded", &["declared_capabilities_are_recorded"]),
+    (RecordsNoStop, "common_cases_are_recorded", &[]),
+    (RecordsNoUnknownStatus, "common_cases_are_recorded", &["declared_capabilities_are_recorded"]),
+    (RejectsAPartialAnswer, "partial_success_is_unknown_or_the_same", &[]),
+    (MistakesPoundsForEuros, SNAPSHOT, &[]),
     (AcceptsAnEmptySecret, "missing_secret_verifies_nothing", &[]),
     (
         AnswersUnknownEventsWith400,
@@ -181,6 +247,7 @@ const CASES: &[(Wrong, &str, &[&str])] = &[
         GivesEventsARandomId,
         "redelivered_event_keeps_its_id",
         &[
+            "cursor_moves_with_the_events",
             "malformed_value_costs_no_other_event",
             "event_id_ignores_formatting",
             "half_a_character_costs_one_character",
@@ -195,23 +262,32 @@ const CASES: &[(Wrong, &str, &[&str])] = &[
     (
         IgnoresAStatusThatItDoesNotKnow,
         "webhook_returns_the_recorded_events",
-        &["statuses_are_reported_in_any_order", "batch_keeps_its_order"],
+        &[
+            "statuses_are_reported_in_any_order",
+            "batch_keeps_its_order",
+            "common_cases_are_recorded",
+            "malformed_value_costs_no_other_event",
+        ],
     ),
     (IgnoresNotAfter, "expired_message_is_not_sent", &[]),
     (IgnoresRetryAfter, "rate_limit_reports_its_wait", &[]),
     (LetsAnyAccountIn, "secret_is_limited_to_its_accounts", &["malformed_webhook_of_others_returns_nothing"]),
     (LogsTheNumber, "output_has_no_secret_or_personal_data", &[]),
-    (LosesTheKey, "webhook_returns_the_recorded_events", &["statuses_are_reported_in_any_order"]),
+    (
+        LosesTheKey,
+        "webhook_returns_the_recorded_events",
+        &["statuses_are_reported_in_any_order", "look_up_returns_the_recorded_outcome"],
+    ),
     (MistakesTheWriter, "webhook_returns_the_recorded_events", &["poll_returns_the_recorded_events"]),
     (
         KeepsTheSecretOfAWebhook,
         "event_names_its_origin",
         &["redelivered_event_keeps_its_id", "batch_cost_is_linear", "event_id_ignores_formatting"],
     ),
-    (LosesTheSecondId, "send_keeps_every_id", &[]),
+    (LosesTheSecondId, "send_keeps_every_id", &["partial_success_is_unknown_or_the_same"]),
     (LosesAnEventInAStore, "event_round_trips_through_serde", &["webhook_returns_the_recorded_events"]),
     (MistakesSilenceForAbsence, "failed_look_up_is_inconclusive", &[]),
-    (ParsesAFloatId, "send_keeps_every_id", &[]),
+    (ParsesAFloatId, "send_keeps_every_id", &["partial_success_is_unknown_or_the_same"]),
     (PollsOtherEventsThanItReceives, "poll_and_webhook_return_the_same_event", &[]),
     (PutsTheAnswerIntoAnError, "output_has_no_secret_or_personal_data", &[]),
     (PutsTheTokenIntoDebug, "output_has_no_secret_or_personal_data", &[]),
@@ -263,7 +339,11 @@ const CASES: &[(Wrong, &str, &[&str])] = &[
     (
         TakesAnythingForAYes,
         "unreadable_success_is_unknown",
-        &["truncated_response_is_unknown", "success_without_an_id_is_unknown"],
+        &[
+            "truncated_response_is_unknown",
+            "success_without_an_id_is_unknown",
+            "partial_success_is_unknown_or_the_same",
+        ],
     ),
     (TakesFilesOfAnySize, "oversized_upload_is_refused", &[]),
     (TruncatesTexts, "text_over_the_limit_is_refused_offline", &[]),
@@ -274,13 +354,18 @@ const CASES: &[(Wrong, &str, &[&str])] = &[
     (CallsARefusedConnectionUnknown, "refused_connection_is_not_sent", &[]),
     (KeepsTheWholeBodyForEachEvent, "batch_cost_is_linear", &[]),
     (LetsMalformedBodiesOfOthersIn, "malformed_webhook_of_others_returns_nothing", &[]),
-    (LosesABatchToAMalformedValue, "malformed_value_costs_no_other_event", &[]),
+    (LosesABatchToAMalformedValue, "malformed_value_costs_no_other_event", &["webhook_returns_the_recorded_events"]),
     (LosesABatchToHalfACharacter, "half_a_character_costs_one_character", &["malformed_value_costs_no_other_event"]),
     (NamesEventsByTheirBytes, "event_id_ignores_formatting", &[]),
     (
         KeepsNothingOfAWebhook,
         "event_names_its_origin",
-        &["redelivered_event_keeps_its_id", "event_id_ignores_formatting", "half_a_character_costs_one_character"],
+        &[
+            "redelivered_event_keeps_its_id",
+            "event_id_ignores_formatting",
+            "half_a_character_costs_one_character",
+            "event_ids_are_unique_across_webhooks",
+        ],
     ),
     (KeepsRepairedBytes, "half_a_character_costs_one_character", &[]),
     (
@@ -378,7 +463,7 @@ fn broken_adapter_fails_the_check_for_its_fault() {
     }
     println!("{caught} of {} broken adapters caught, by {} checks", CASES.len(), catching.len());
     assert!(failures.is_empty(), "{}", failures.join("\n\n"));
-    assert!(caught >= 30, "only {caught} broken adapters");
+    assert!(caught >= 100, "only {caught} broken adapters");
     // No adapter can fail this check: the core enforces it.
     let by_construction = ["body_over_the_limit_is_refused"];
     let named: BTreeSet<_> = CASES.iter().map(|(_, named, _)| *named).chain(by_construction).collect();
@@ -413,6 +498,7 @@ impl std::fmt::Debug for Token {
 }
 
 const TOKEN: &str = "brittle-api-token";
+const KEY: &str = "brittle-second-credential";
 const MAX: u64 = 1_000;
 
 impl Adapter {
@@ -444,7 +530,10 @@ impl Adapter {
                 kinds: vec![civic_messaging::capability::MediaRule::new(MediaKind::Image, MAX, &[], 0)],
             });
         });
-        let base = setup.base_url.parse()?;
+        let base = match wrong {
+            Some(IgnoresTheBaseUrl) => "http://127.0.0.1:9".parse()?,
+            _ => setup.base_url.parse()?,
+        };
         let mut secrets = setup.webhook_secrets.clone();
         if wrong == Some(ForgetsTheOldSecret) {
             secrets.truncate(1);
@@ -478,7 +567,8 @@ impl Adapter {
     }
 
     fn headers(&self) -> Result<HeaderMap> {
-        Ok(HeaderMap::from_iter([(AUTHORIZATION, bearer(&self.token.0)?)]))
+        let key = (HeaderName::from_static("x-api-key"), HeaderValue::from_static(KEY));
+        Ok(HeaderMap::from_iter([(AUTHORIZATION, bearer(&self.token.0)?), key]))
     }
 
     fn written(&self, message: &Message) -> Result<Request<Body>> {
@@ -577,6 +667,9 @@ impl Adapter {
                 let words = error.raw().map(|raw| String::from_utf8_lossy(raw).into_owned()).unwrap_or_default();
                 Err(error.with_field(words))
             }
+            Err(error) if self.is(PutsHalfTheTokenIntoAnError) => {
+                Err(error.with_field(TOKEN[TOKEN.len() / 2..].to_owned()))
+            }
             Err(error) if self.is(PutsTheCodeIntoAnError) => {
                 let raw = error.raw().and_then(|raw| serde_json::from_slice::<Value>(raw).ok()).unwrap_or_default();
                 Err(match raw["code"].as_str() {
@@ -590,6 +683,10 @@ impl Adapter {
 
     fn event(&self, hook: &Value, envelope: Envelope) -> Option<Event> {
         let text = |name: &str| hook.get(name).and_then(Value::as_str);
+        let envelope = self.placed(hook, envelope);
+        if let Some(event) = self.rarer(hook, &envelope) {
+            return Some(event);
+        }
         Some(match (text("id"), text("from"), text("text"), text("status")) {
             (Some(id), Some(from), Some(text), _) => {
                 let Ok(from) = Address::other(self.info.medium.clone(), from) else {
@@ -613,12 +710,16 @@ impl Adapter {
                     true => Address::other(self.info.medium.clone(), "pager-000-999").unwrap(),
                     false => from,
                 };
-                Inbound::new(envelope, id, from, content).into()
+                let mut inbound = Inbound::new(envelope, id, from, content);
+                inbound.profile.name = hook["name"].as_str().filter(|_| !self.is(LosesTheName)).map(str::to_owned);
+                inbound.forwarded = self.is(MarksEverythingAsForwarded);
+                inbound.into()
             }
             (Some(id), None, _, Some(status)) => {
                 let state = match status {
                     "sent" => DeliveryState::Sent,
                     "delivered" => DeliveryState::Delivered,
+                    "failed" => DeliveryState::Failed,
                     _ if self.is(IgnoresAStatusThatItDoesNotKnow) => return None,
                     _ => DeliveryState::Unrecognised,
                 };
@@ -631,11 +732,66 @@ impl Adapter {
                 let key = hook.get("key").and_then(Value::as_str).map(str::to_owned);
                 let key = key.filter(|_| !self.is(LosesTheKey));
                 let id = if self.is(LosesTheIdOfAStatus) { "" } else { id };
-                Delivery::new(envelope, id, state, status).with_key(key).into()
+                let mut delivery = Delivery::new(envelope, id, state, status).with_key(key);
+                if state == DeliveryState::Failed && !self.is(FailsWithoutAKind) {
+                    delivery.failure = Some(Failure::new(ErrorKind::InvalidRecipient));
+                }
+                // A longer text is no price of a message.
+                let pounds = hook["pounds"].as_str().filter(|pounds| pounds.len() < 8);
+                let unit = if self.is(MistakesPoundsForEuros) { "EUR" } else { "GBP" };
+                delivery.price = pounds.and_then(|pounds| Money::parse(pounds, unit).ok());
+                delivery.into()
             }
             _ if self.is(DropsUnknownEvents) => return None,
             _ => Unrecognised::new(envelope, "event").into(),
         })
+    }
+
+    /// The time and the group of an event.
+    fn placed(&self, hook: &Value, envelope: Envelope) -> Envelope {
+        let seconds = hook["at"].as_i64().map(match self.wrong {
+            Some(ReadsSecondsAsMilliseconds) => Timestamp::from_millis,
+            _ => Timestamp::from_secs,
+        });
+        let iso = hook["time"].as_str().and_then(|time| match self.is(IgnoresTheZone) {
+            true => format!("{}Z", time.get(..19)?).parse().ok(),
+            false => time.parse().ok(),
+        });
+        let room = hook["room"].as_str().filter(|_| !self.is(AnswersTheWriterOfAGroup));
+        let room = room.and_then(|room| Address::conversation(self.info.medium.clone(), room).ok());
+        let envelope = envelope.with_conversation(room);
+        if self.is(IgnoresTheTime) { envelope } else { envelope.dated(seconds.or(iso)) }
+    }
+
+    /// Selections, files, edits and blocks.
+    fn rarer(&self, hook: &Value, envelope: &Envelope) -> Option<Event> {
+        let from = Address::other(self.info.medium.clone(), hook["from"].as_str()?).ok()?;
+        if let Some(blocked) = hook["blocked"].as_bool() {
+            let opt_out = OptOut::new(envelope.clone(), from, OptOutScope::All);
+            let blocked = blocked || self.is(MistakesUnblockedForBlocked);
+            return Some(if blocked { opt_out } else { opt_out.resumed() }.into());
+        }
+        let (id, mut envelope) = (hook["id"].as_str()?, envelope.clone());
+        let mut own = id;
+        let content = if let Some(title) = hook["choice"]["title"].as_str() {
+            let id = match self.wrong {
+                Some(LosesTheIdOfASelection) => "",
+                Some(InventsTheIdOfASelection) => "option-9",
+                _ => hook["choice"]["id"].as_str()?,
+            };
+            InboundContent::Selection(Selection { id: id.to_owned(), title: title.to_owned() })
+        } else if let Some(file) = hook["file"].as_str() {
+            let file = if self.is(LosesTheIdOfAFile) { "" } else { file };
+            InboundContent::Media { text: None, media: vec![MediaRef::new("brittle", file)] }
+        } else {
+            let (edited, text) = (hook["edits"].as_str()?, hook["text"].as_str()?);
+            if self.is(EditsUnderTheOriginalsId) {
+                own = edited;
+                envelope = envelope.identified(Some(edited));
+            }
+            InboundContent::Edited { id: edited.into(), content: Box::new(InboundContent::Text(text.to_owned())) }
+        };
+        Some(Inbound::new(envelope, own, from, content).into())
     }
 
     fn events(&self, body: &Bytes, account: &civic_messaging::AccountId, at: civic_messaging::Timestamp) -> Vec<Event> {
@@ -653,6 +809,10 @@ impl Adapter {
         let hooks: Vec<Value> = pieces.iter().map(read).collect();
         let piece = |n| match self.is(KeepsNothingOfAWebhook) {
             true => envelope(Raw::default()),
+            false if self.is(NumbersEventsInTheirWebhook) => {
+                let raw = pieces.get(n).map(|piece: &Piece<'_>| json.raw(piece.get())).unwrap_or_default();
+                envelope(Raw::new(raw)).identified(Some(&format!("event-{n}")))
+            }
             false if self.is(KeepsTheWholeBodyForEachEvent) => envelope(Raw::new(body.clone())),
             false if self.is(NamesEventsByTheirBytes) => {
                 let raw = json.raw(pieces.get(n).map(|piece: &Piece<'_>| piece.get()).unwrap_or_default());
@@ -742,7 +902,15 @@ impl Channel for Adapter {
         if !self.is(TakesAnEmptyId) {
             answer.accepted(ids.iter().map(|id| id.as_str().unwrap_or_default()))?;
         }
+        if self.is(RejectsAPartialAnswer) && !body["queue"].is_string() {
+            return Err(Error::new(ErrorKind::Rejected, "no queue took it").with_outcome(Outcome::Rejected));
+        }
         match self.wrong {
+            Some(AcceptsAsDelivered) => {
+                let mut accepted = accepted(ids, &answer.body);
+                accepted.state = DeliveryState::Delivered;
+                Ok(accepted)
+            }
             Some(LosesTheSecondId) => Ok(accepted(&ids[..1], &answer.body)),
             Some(ParsesAFloatId) => {
                 let float = |id: &Value| {
@@ -789,6 +957,7 @@ impl Channel for Adapter {
         if self.is(DeclaresAPollThatIsNotThere) {
             return Err(Error::unsupported("not there"));
         }
+        let after = after.filter(|_| !self.is(IgnoresTheCursor));
         let path = format!("/events?after={}", after.map_or("", Cursor::as_str));
         let answer = self.endpoint.get(&path, self.headers()?).await?;
         if serde_json::from_slice::<Vec<Value>>(&answer.body).is_err() {
@@ -802,7 +971,12 @@ impl Channel for Adapter {
                 }
             }
         }
-        Ok(Page::new(events, None))
+        let next = match self.wrong {
+            Some(ForgetsTheCursor) => None,
+            Some(MovesTheCursorByTheClock) => Some(self.context.clock.now().to_string()),
+            _ => events.iter().filter_map(Event::as_inbound).next_back().map(|last| last.id.as_str().to_owned()),
+        };
+        Ok(Page::new(events, next.map(Cursor::new)))
     }
 
     async fn look_up(&self, sent: &LookupQuery) -> Result<LookupOutcome> {
@@ -818,7 +992,12 @@ impl Channel for Adapter {
         };
         let found = self.events(&answer.body, &self.info.account, self.context.clock.now());
         let found: Vec<_> = found.iter().filter_map(Event::as_delivery).cloned().collect();
-        if found.is_empty() { Err(answer.unreadable()) } else { Ok(LookupOutcome::Found(found)) }
+        if found.is_empty() {
+            return Err(answer.unreadable());
+        }
+        let asked = |delivery: &Delivery| delivery.key() == Some(key) || self.is(FindsAnyMessage);
+        let found: Vec<_> = found.into_iter().filter(asked).collect();
+        Ok(if found.is_empty() { LookupOutcome::Inconclusive } else { LookupOutcome::Found(found) })
     }
 
     async fn upload_media(&self, media: &Media, bytes: MediaStream) -> Result<MediaRef> {
@@ -990,7 +1169,13 @@ impl Subject for Brittle {
     }
 
     fn secrets(&self) -> Vec<String> {
-        vec![TOKEN.to_owned()]
+        let mut secrets = vec![TOKEN.to_owned(), KEY.to_owned()];
+        match self.wrong {
+            Some(OmitsASecret) => secrets.truncate(1),
+            Some(NamesASecretThatIsNotSent) => secrets.push("brittle-forgotten-secret".to_owned()),
+            _ => {}
+        }
+        secrets
     }
 
     fn signer(&self) -> Signer {
@@ -1029,11 +1214,11 @@ impl Subject for Brittle {
                 .step(
                     Step::post("/send")
                         .json(written.to_string())
-                        .answers(200, r#"{"ids":["9007199254740993","out-000002"]}"#),
+                        .answers(200, r#"{"ids":["9007199254740993","out-000002"],"queue":"fast"}"#),
                 )
                 .accepts(["9007199254740993", "out-000002"]),
             Exchange::send(Message::media(to(), [Media::image(file())]))
-                .step(Step::post("/send").answers(200, r#"{"ids":["out-000003"]}"#))
+                .step(Step::post("/send").answers(200, r#"{"ids":["out-000003"],"queue":"fast"}"#))
                 .accepts(["out-000003"]),
             Exchange::send(text())
                 .step(Step::any().answers(403, r#"{"code":"STOP"}"#))
@@ -1061,7 +1246,40 @@ impl Subject for Brittle {
     }
 
     fn webhooks(&self) -> Vec<Webhook> {
-        vec![
+        let mut webhooks = self.all_webhooks();
+        let omitted = match self.wrong {
+            Some(RecordsNoBatch) => "}, {",
+            Some(RecordsNoStop) => "STOP",
+            Some(RecordsNoUnknownStatus) => "\"odd\"",
+            _ => return webhooks,
+        };
+        webhooks.retain(|webhook| !webhook.body().windows(omitted.len()).any(|piece| piece == omitted.as_bytes()));
+        webhooks
+    }
+}
+
+impl Brittle {
+    fn all_webhooks(&self) -> Vec<Webhook> {
+        let event = |event: Value| Webhook::json(json!([event]).to_string());
+        let from = "pager-000-123";
+        let rarer = [
+            event(json!({ "id": "in-000004", "from": from, "text": "STOP" }))
+                .brings([ExpectedEvent::text("in-000004", "STOP"), ExpectedEvent::opt_out()]),
+            event(json!({ "id": "out-000003", "status": "failed", "pounds": "0.04" }))
+                .brings([ExpectedEvent::delivery("out-000003", DeliveryState::Failed)]),
+            event(json!({ "id": "in-000005", "from": from, "text": "At nine", "at": 1_795_000_000 }))
+                .brings([ExpectedEvent::text("in-000005", "At nine").now_at(self.now())]),
+            event(json!({ "id": "in-000006", "from": from, "text": "At ten", "time": "2026-11-18T12:06:40+01:00" })),
+            event(json!({ "id": "in-000007", "from": from, "choice": { "id": "yes-4711", "title": "Yes" } })),
+            event(json!({ "id": "in-000008", "from": from, "file": "file-0002" })),
+            event(json!({ "id": "in-000009", "from": from, "text": "Hello here", "edits": "in-000001" })),
+            event(json!({ "id": "in-000010", "from": from, "text": "All of you", "room": "room-17" }))
+                .from_group("room-17"),
+            event(json!({ "from": from, "blocked": true })).brings([ExpectedEvent::opt_out()]),
+            event(json!({ "from": from, "blocked": false })).brings([ExpectedEvent::opt_in()]),
+            event(json!({ "id": "in-000011", "from": from, "text": "Ffion here", "name": "Ffion" })),
+        ];
+        let mut all = vec![
             Webhook::json(TEXT).brings([ExpectedEvent::text("in-000001", "Hello there").from("pager-000-123")]),
             Webhook::json(r#"[{"id":"out-000001","status":"sent"}, {"id":"out-000001","status":"delivered","key":"case-4711"}, {"id":"out-000002","status":"odd"}]"#)
                 .brings([
@@ -1074,7 +1292,9 @@ impl Subject for Brittle {
             Webhook::json(r#"[{"colour": "green"}]"#).brings([ExpectedEvent::unrecognised()]),
             Webhook::get("hello=word").unsigned().replies(200, "word"),
             Webhook::get("goodbye=word").unsigned().refused(),
-        ]
+        ];
+        all.extend(rarer);
+        all
     }
 }
 

@@ -19,6 +19,7 @@ use crate::testing::subject::{Call, Exchange, Webhook};
 pub(super) async fn output_has_no_secret_or_personal_data(run: &Run<'_>) -> CheckResult {
     let mut needles = Needles::default();
     run.subject.secrets().iter().chain(&[OWN, NEXT, OTHER].map(str::to_owned)).for_each(|s| needles.add("a secret", s));
+    halves(run).iter().for_each(|half| needles.add("half of a secret", half));
     for exchange in run.subject.exchanges() {
         sought(&exchange, &mut needles);
         // It notes whatever comes of a call.
@@ -51,6 +52,24 @@ pub(super) async fn output_has_no_secret_or_personal_data(run: &Run<'_>) -> Chec
     plant_in_answers(run).await?;
     plant_in_webhooks(run).await?;
     nothing_shows(run, &planted)
+}
+
+/// Returns both halves of each long secret, except those that also occur in recorded data.
+fn halves(run: &Run<'_>) -> Vec<String> {
+    let mut recorded = format!("{:?}", run.info);
+    for exchange in run.subject.exchanges() {
+        exchange.steps.iter().for_each(|step| recorded.push_str(&String::from_utf8_lossy(step.answer())));
+    }
+    for webhook in run.subject.webhooks() {
+        recorded.push_str(&String::from_utf8_lossy(webhook.request.body()));
+        recorded.push_str(&webhook.request.uri().to_string());
+    }
+    let halves =
+        run.subject.secrets().into_iter().filter(|secret| secret.is_ascii() && secret.len() >= 16).flat_map(|s| {
+            let (first, second) = s.split_at(s.len() / 2);
+            [first.to_owned(), second.to_owned()]
+        });
+    halves.filter(|half| !recorded.contains(half.as_str())).collect()
 }
 
 fn nothing_shows(run: &Run<'_>, needles: &Needles) -> CheckResult {
