@@ -121,16 +121,8 @@ async fn none(client: &Client, sql: &str, within: Duration) -> bool {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn stopped_worker_writes_nothing_under_a_lost_claim() {
+    let Some(database) = cluster::Database::new().await else { return };
     let (stops, seed) = (number("CIVIC_STOPS", 100), seed(20_261_128));
-    // Side by side, each in a database of its own, because a stop is mostly a wait for the lease.
-    let (some, rest) = tokio::join!(survived(stops / 2, seed), survived(stops - stops / 2, seed + 1));
-    let (Some(some), Some(rest)) = (some, rest) else { return };
-    assert!(some.0 + rest.0 > 0 && some.1 + rest.1 > 0, "hardly anything happened");
-}
-
-/// Checks that nothing comes of these stops. Returns the takeovers of claims and of sends, if there is a server.
-async fn survived(stops: u64, seed: u64) -> Option<(i64, i64)> {
-    let database = cluster::Database::new().await?;
     Store::migrate(database.url()).await.unwrap();
     let (client, connection) = tokio_postgres::connect(database.url(), tokio_postgres::NoTls).await.unwrap();
     let client = Arc::new(client);
@@ -196,5 +188,5 @@ async fn survived(stops: u64, seed: u64) -> Option<(i64, i64)> {
     assert!(done, "something is left");
     // A message with `OnUnknown::Resend` is not resent for ever.
     assert!(copies.values().all(|copies| *copies <= 3));
-    Some((claimed, sending))
+    assert!(claimed > 0 && sending > 0, "hardly anything happened");
 }
