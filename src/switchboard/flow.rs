@@ -75,6 +75,9 @@ pub(super) trait Tx {
         settled: &Settle,
     ) -> impl Statement<(), Self::Error>;
 
+    /// Sets the lane in which a message waits.
+    fn set_lane(&self, id: i64, lane: &str) -> impl Statement<(), Self::Error>;
+
     /// Stops counting the attempts of a message so far as tries.
     fn set_earlier(&self, id: i64) -> impl Statement<(), Self::Error>;
 
@@ -315,6 +318,14 @@ pub(super) async fn put_off<T: Tx>(tx: &T, hold: Hold, off: &PutOff) -> Result<b
     Ok(true)
 }
 
+/// Releases a claimed message into another lane.
+pub(super) async fn change_lane<T: Tx>(tx: &T, hold: Hold, lane: &str) -> Result<(), T::Error> {
+    match tx.held(hold).await? {
+        Some(row) if row.state != State::Sending => tx.set_lane(hold.id.0, lane).await,
+        _ => Ok(()),
+    }
+}
+
 /// Ends waiting messages after their `not_after`; parks one with an earlier unknown outcome.
 pub(super) async fn expire<T: Tx>(
     tx: &T,
@@ -373,6 +384,9 @@ pub(super) async fn finish<T: Tx>(tx: &T, hold: Hold, end: &End) -> Result<bool,
         Some(state) => Some(raised(delivery.as_deref(), state)?),
         None => delivery,
     };
+    if let Some(lane) = &end.lane {
+        tx.set_lane(id, lane).await?;
+    }
     let from = &[State::Claimed, State::Sending];
     let settled = Settle { state: end.state, due: end.due, reason: end.reason.clone(), from, now: end.now };
     transition(tx, id, &line, delivery.as_deref(), (false, settled.wait()), &settled).await?;

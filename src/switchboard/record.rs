@@ -27,6 +27,8 @@ pub(super) struct New {
     pub(super) key: String,
     pub(super) message: Message,
     pub(super) priority: u8,
+    /// The account that alone can carry it, of several.
+    pub(super) account: Option<String>,
     pub(super) due: Timestamp,
     /// The policy's reason, if it deferred the message.
     pub(super) deferred: Option<policy::Reason>,
@@ -148,7 +150,7 @@ pub(super) struct Attempt {
     pub(super) died: bool,
     /// It failed by a fault of the account, and does not count as a try.
     pub(super) suspended: bool,
-    /// The outcome is unknown, without failover to another gateway.
+    /// The message must not fail over to another account.
     pub(super) bound: bool,
     /// A person resent the message afterwards, so that it does not count as a try.
     pub(super) earlier: bool,
@@ -203,8 +205,10 @@ pub(super) struct End {
     pub(super) code: Option<String>,
     /// The failure was transient.
     pub(super) passing: bool,
-    /// The outcome is unknown, without failover to another gateway.
+    /// The message must not fail over to another account.
     pub(super) bound: bool,
+    /// The lane in which the message waits from now on, if that is another.
+    pub(super) lane: Option<String>,
     /// The gateway's number of parts, and its price.
     pub(super) segments: Option<u32>,
     pub(super) price: Option<Money>,
@@ -763,7 +767,8 @@ impl FallbackRow {
         let key = format!("fallback-{}", Digest::sha256(self.key.as_bytes()));
         message.key = Some(key.clone());
         let priority = status::priority(message.purpose);
-        Some(New { line: self.line, key, message, priority, due: now, deferred: None, fallback: None, now })
+        let (account, deferred, fallback) = (None, None, None);
+        Some(New { line: self.line, key, message, priority, account, due: now, deferred, fallback, now })
     }
 }
 

@@ -77,6 +77,7 @@ each! {
     failed_event_holds_back_later_ones_of_its_person
     unacknowledged_event_is_parked
     released_message_waits_for_its_time
+    lane_changes_under_its_own_claim_only
     send_begins_under_its_own_claim_only
     send_ends_under_its_own_claim_only
     lapsed_claims_are_recovered_and_others_are_not
@@ -628,6 +629,37 @@ async fn released_message_waits_for_its_time(store: &dyn Engine, other: &dyn Eng
     assert_eq!((status.state, status.due, status.attempts), (State::Deferred, Some(at(9)), 0));
     assert_eq!(keys(store, at(8), 9).await, [""; 0]);
     assert_eq!(keys(store, at(9), 9).await, ["k"]);
+}
+
+async fn lane_changes_under_its_own_claim_only(store: &dyn Engine, other: &dyn Engine) {
+    let id = put(store, new("k", 1)).await;
+    let waits = put(store, New { account: Some("mock/sms/desk".to_owned()), ..new("l", 2) }).await;
+    let shared = async |store: &dyn Engine, now| {
+        let room = [("desk/phone", 9), ("desk/phone via mock/sms/desk", 0), ("desk/phone via mock/sms/other", 0)];
+        let left = room.map(|(lane, room)| ((lane.to_owned(), 2), room)).into();
+        let lines = [("desk".to_owned(), 9)].into();
+        store.claim(now, LEASE, Rooms { lines, left, ..Rooms::default() }).await.unwrap().claimed
+    };
+    let stale = shared(store, at(1)).await.remove(0);
+    assert_eq!((stale.hold.id, &*stale.lane), (id, "desk/phone"));
+    other.recover(at(1).plus(LEASE), false).await.unwrap();
+    let held = shared(other, at(201)).await.remove(0);
+    store.change_lane(stale.hold, "desk/phone via mock/sms/other".to_owned()).await.unwrap();
+    assert!(other.begin(held.hold, attempt(at(202))).await.unwrap());
+    let lane = Some("desk/phone via mock/sms/desk".to_owned());
+    let again = End { state: State::Queued, due: Some(at(203)), lane, ..end("rejected") };
+    assert!(other.finish(held.hold, again).await.unwrap());
+    assert!(shared(store, at(203)).await.is_empty());
+    // With its account's lane it is claimed there, and released into the shared one.
+    let bound = claim(store, at(203)).await;
+    assert_eq!(
+        bound.iter().map(|held| (held.hold.id, &*held.lane)).collect::<Vec<_>>(),
+        [(waits, "desk/phone via mock/sms/desk"), (id, "desk/phone via mock/sms/desk")]
+    );
+    for held in bound {
+        store.change_lane(held.hold, "desk/phone".to_owned()).await.unwrap();
+    }
+    assert_eq!(shared(store, at(204)).await.len(), 2);
 }
 
 async fn send_begins_under_its_own_claim_only(store: &dyn Engine, other: &dyn Engine) {
@@ -2278,6 +2310,7 @@ fn new(key: &str, person: u32) -> New {
         key: key.to_owned(),
         message: Message::text(to, "Your collection is on Tuesday.").key(key),
         priority: 2,
+        account: None,
         due: at(0),
         deferred: None,
         fallback: None,

@@ -288,6 +288,17 @@ impl Engine for Postgres {
         self.sessions.run((), move |db, ()| Box::pin(claim::unclaim(db, hold))).await
     }
 
+    async fn change_lane(&self, hold: Hold, lane: String) -> Result<()> {
+        self.sessions
+            .run(lane, move |db, lane| {
+                Box::pin(async move {
+                    flow::change_lane(db, hold, lane).await?;
+                    claim::unclaim(db, hold).await
+                })
+            })
+            .await
+    }
+
     async fn put_off(&self, hold: Hold, off: PutOff) -> Result<bool> {
         let off = PutOff { until: self.at(off.until), ..off };
         self.working
@@ -813,7 +824,8 @@ mod tests {
     fn new(key: &str, person: u32, priority: u8) -> New {
         let to = Address::from(Phone::from_digits(&format!("4477009{person:05}")).unwrap());
         let (line, key, now) = ("desk".to_owned(), key.to_owned(), Timestamp::from_millis(1));
-        New { line, message: Message::text(to, "Hello"), key, priority, due: now, deferred: None, fallback: None, now }
+        let (message, account, deferred, fallback) = (Message::text(to, "Hello"), None, None, None);
+        New { line, message, key, priority, account, due: now, deferred, fallback, now }
     }
 
     async fn enqueue(db: &Session, new: New) -> Option<Enqueued> {

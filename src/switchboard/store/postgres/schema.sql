@@ -30,7 +30,7 @@ CREATE TABLE civic_messaging.message (
     state TEXT NOT NULL,
     -- The state in the indexes: sending counts as claimed, so that no index is written when a send begins.
     phase TEXT NOT NULL GENERATED ALWAYS AS (CASE state WHEN 'sending' THEN 'claimed' ELSE state END) STORED,
-    -- The queue: the line, and the kind of the recipient's address.
+    -- The queue: the line and the kind of the recipient's address, and the account if only that may send it next.
     lane TEXT NOT NULL,
     -- Waits for its time, or for a worker, outside the order of its conversation, and holds back none.
     planned BOOLEAN NOT NULL DEFAULT FALSE,
@@ -105,7 +105,7 @@ CREATE TABLE civic_messaging.attempt (
     code TEXT,
     -- The failure was transient.
     passing BOOLEAN NOT NULL DEFAULT false,
-    -- The outcome is unknown, without failover to another gateway.
+    -- It must not fail over to another account.
     bound BOOLEAN NOT NULL DEFAULT false,
     segments INTEGER,
     -- The price from the gateway, in millionths of the currency.

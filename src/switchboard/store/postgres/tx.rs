@@ -10,7 +10,7 @@ use tokio_postgres::types::{FromSql, ToSql};
 use super::super::super::engine::Notification;
 use super::super::super::fallback::First;
 use super::super::super::flow::Tx;
-use super::super::super::lanes::lane;
+use super::super::super::lanes::lane_of;
 use super::super::super::outbox::{self};
 use super::super::super::record::{
     DeliveryRow, End, EventContent, EventFilter, EventRow, EventWait, FALLBACKS_MAX, FallbackRow, FileHold, FileRow,
@@ -104,7 +104,7 @@ impl Tx for Session {
                     &instead_of,
                     &reason.as_deref().map(text),
                     &new.fallback.as_ref().map(|fallback| text(fallback.message.to.expose())),
-                    &lane(&line, &new.message.to),
+                    &text(&lane_of(new)),
                     &planned,
                     &new.wait().map(millis),
                     &new.message.not_after.map(Timestamp::as_millis),
@@ -139,6 +139,10 @@ impl Tx for Session {
     async fn held(&self, hold: Hold) -> Result<Option<MessageRow>, Fault> {
         let row = self.message(hold.id.0, Some(hold.fence)).await?;
         Ok(row.filter(|row| matches!(row.state, State::Claimed | State::Sending)))
+    }
+
+    async fn set_lane(&self, id: i64, lane: &str) -> Result<(), Fault> {
+        self.put("UPDATE civic_messaging.message SET lane = $2 WHERE id = $1", &[&id, &text(lane)]).await
     }
 
     async fn set_earlier(&self, id: i64) -> Result<(), Fault> {

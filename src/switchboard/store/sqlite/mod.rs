@@ -395,6 +395,12 @@ impl Engine for Sqlite {
         Ok(())
     }
 
+    async fn change_lane(&self, hold: Hold, lane: String) -> Result<()> {
+        let changed = self.by_claim(hold, move |db| run(flow::change_lane(&Db(db), hold, &lane)).map(|()| true)).await;
+        self.claims.end(hold);
+        changed.map(drop)
+    }
+
     async fn put_off(&self, hold: Hold, off: PutOff) -> Result<bool> {
         let done = self.by_claim(hold, move |db| run(flow::put_off(&Db(db), hold, &off))).await?;
         self.claims.end(hold);
@@ -817,6 +823,7 @@ mod tests {
             message: Message::text(to, text).key("k"),
             key,
             priority: 2,
+            account: None,
             due: now,
             deferred: None,
             fallback: None,

@@ -6,7 +6,7 @@ CREATE TABLE message (
     body TEXT NOT NULL,
     digest TEXT NOT NULL,
     priority INTEGER NOT NULL,
-    -- The queue: the line, and the kind of the recipient's address.
+    -- The queue: the line and the kind of the recipient's address, and the account if only that may send it next.
     lane TEXT NOT NULL,
     state TEXT NOT NULL,
     -- Waits for its time outside the order of its conversation, and holds back none.
@@ -79,7 +79,7 @@ CREATE TABLE attempt (
     code TEXT,
     -- The failure was transient.
     passing INTEGER NOT NULL DEFAULT 0,
-    -- The outcome is unknown, without failover to another gateway.
+    -- It must not fail over to another account.
     bound INTEGER NOT NULL DEFAULT 0,
     segments INTEGER,
     -- The price from the gateway, in millionths of the currency.

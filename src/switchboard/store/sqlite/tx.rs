@@ -10,7 +10,7 @@ use rusqlite::{Connection, OptionalExtension, Params, Row, params};
 
 use super::super::super::fallback::First;
 use super::super::super::flow::Tx;
-use super::super::super::lanes::lane;
+use super::super::super::lanes::lane_of;
 use super::super::super::outbox::{self};
 use super::super::super::record::{
     DeliveryRow, End, EventContent, EventFilter, EventRow, EventWait, FALLBACKS_MAX, FallbackRow, FileHold, FileRow,
@@ -210,7 +210,7 @@ impl Tx for Db<'_> {
             instead_of,
             new.deferred.as_ref().map(ToString::to_string),
             new.fallback.as_ref().map(|fallback| fallback.message.to.expose()),
-            lane(&new.line, &new.message.to),
+            lane_of(new),
             planned,
             new.wait().map(millis),
             new.message.not_after
@@ -252,6 +252,10 @@ impl Tx for Db<'_> {
         let of = "SELECT line, recipient, priority, state, delivery, attempts FROM message
              WHERE id = ?1 AND (fence = ?2 AND state = 'sending' OR fence < ?2 AND state IN ('queued', 'deferred'))";
         done(self.row(of, (hold.id.0, hold.fence), message_row))
+    }
+
+    fn set_lane(&self, id: i64, lane: &str) -> Done<()> {
+        self.put("UPDATE message SET lane = ?2 WHERE id = ?1", (id, lane))
     }
 
     fn set_earlier(&self, id: i64) -> Done<()> {
