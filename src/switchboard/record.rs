@@ -606,6 +606,13 @@ impl EventFilter {
 /// outage that goes unnoticed.
 pub(super) const ABANDONED: Duration = Duration::from_secs(7 * 24 * 3600);
 
+/// The maximum number of events of a person that are released at once, after the one that held them back: the end of
+/// each of these releases more.
+pub(super) const RELEASED_MAX: u32 = 32;
+
+/// A line and a person on it.
+pub(super) type PersonOf = (String, String);
+
 /// The number of deliveries after which an event is parked.
 pub(super) const EVENT_ATTEMPTS: u32 = 10;
 

@@ -183,8 +183,13 @@ pub(super) async fn stats(db: &Session, now: Timestamp) -> Result<Stats, Fault> 
         of.implausible += count(&row, 5)?;
     }
     let events = "SELECT e.line, n, e.taken_in
-         FROM (SELECT count(*) AS n, min(id) AS first FROM civic_messaging.event
-               WHERE acked IS NULL AND parked IS NULL GROUP BY line) AS open
+         FROM (SELECT sum(n)::bigint AS n, min(first) AS first FROM (
+                   SELECT line, count(*) AS n, min(id) AS first FROM civic_messaging.event
+                   WHERE acked IS NULL AND parked IS NULL AND NOT held GROUP BY line
+                   -- Held events are in an index of their own.
+                   UNION ALL SELECT line, count(*), min(id) FROM civic_messaging.event
+                   WHERE acked IS NULL AND parked IS NULL AND (nacked OR held) AND held GROUP BY line) AS each
+               GROUP BY line) AS open
          JOIN civic_messaging.event AS e ON e.id = open.first";
     for row in db.rows(events, &[]).await? {
         let of = stats.counts_mut(row.try_get(0)?);

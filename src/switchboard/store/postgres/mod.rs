@@ -28,9 +28,9 @@ use super::super::file::File;
 use super::super::flow::{self, Tx};
 use super::super::lanes::{Claims, Rooms};
 use super::super::record::{
-    Answers, Attempt, Bounded, Claimed, ClaimedFile, EVENT_ATTEMPTS, End, Enqueued, EventFilter, FallbackResults,
-    FallbackRow, Fetched, FileHold, Hold, InboxEvent, Incoming, Leases, New, PutOff, Recovered, Reserved, Ruling,
-    Settle, StatusRow, Unbounded, Wait, Written, message_of, named, price_of,
+    Answers, Attempt, Bounded, Claimed, ClaimedFile, End, Enqueued, EventFilter, FallbackResults, FallbackRow, Fetched,
+    FileHold, Hold, InboxEvent, Incoming, Leases, New, PutOff, Recovered, Reserved, Ruling, Settle, StatusRow,
+    Unbounded, Wait, Written, message_of, named, price_of,
 };
 use super::super::status::{Id, SendAttempt, State, Status};
 use super::super::watch::Stats;
@@ -430,12 +430,12 @@ impl Engine for Postgres {
 
     async fn ack(&self, event: i64, now: Timestamp) -> Result<()> {
         let now = self.at(now);
-        self.working.run(Kind::Ack, None, (), move |db, ()| Box::pin(db.ack_event(event, now))).await
+        self.working.run(Kind::Ack, None, (), move |db, ()| Box::pin(flow::ack(db, event, now))).await
     }
 
     async fn nack(&self, event: i64, until: Timestamp, now: Timestamp) -> Result<bool> {
-        let (until, now) = (self.at(until).as_millis(), self.at(now).as_millis());
-        self.sessions.run((), move |db, ()| Box::pin(nack(db, event, until, now))).await
+        let (until, now) = (self.at(until), self.at(now));
+        self.sessions.run((), move |db, ()| Box::pin(flow::nack(db, event, until, now))).await
     }
 
     async fn parked_events(&self, of: &EventFilter, after: i64, now: Timestamp, max: u32) -> Result<Vec<InboxEvent>> {
@@ -610,16 +610,6 @@ async fn look_ups_due(db: &Session, now: Timestamp, wait: Duration, max: u32) ->
          WHERE id = ANY ($1)";
     db.change(later, &[&ids, &now.plus(wait).as_millis(), &now.as_millis()]).await?;
     Ok(look_ups_due)
-}
-
-async fn nack(db: &Session, event: i64, until: i64, now: i64) -> Result<bool, Fault> {
-    let nack =
-        "UPDATE civic_messaging.event SET nacked = TRUE, lease = $2, wait = greatest($2::bigint - $4::bigint, 0),
-                attempts = CASE WHEN parked IS NULL THEN attempts ELSE 0 END,
-                parked = CASE WHEN parked IS NULL AND attempts >= $3 THEN $4::bigint END
-         WHERE id = $1 AND acked IS NULL RETURNING parked IS NOT NULL";
-    let row = db.row(nack, &[&event, &until, &EVENT_ATTEMPTS.cast_signed(), &now]).await?;
-    Ok(row.map_or(Ok(false), |row| row.try_get(0))?)
 }
 
 /// Returns the statement that lists the messages of a line in a state, each by an index.
@@ -1127,6 +1117,35 @@ mod tests {
             assert_eq!(plan["Actual Rows"].as_f64(), Some(rows), "{plan:#}");
             // The index of waiting messages has about a hundred blocks.
             assert!(blocks.iter().sum::<u64>() < 90, "{plan:#}");
+        }
+    }
+
+    #[tokio::test]
+    async fn held_events_are_not_searched() {
+        let Some(database) = migrated().await else { return };
+        let fill = "INSERT INTO civic_messaging.event (line, kind, person, body, taken_in)
+             SELECT 'desk', 'event', 'they', '', n FROM generate_series(1, 10000) AS n";
+        cluster::run(database.url(), fill).await;
+        let (store, now) = (Postgres::open(database.url()).await.unwrap(), Timestamp::from_millis(20_000));
+        store.nack(1, now.plus(Duration::from_secs(3600)), now).await.unwrap();
+        cluster::run(database.url(), "VACUUM ANALYZE civic_messaging.event").await;
+        let (client, connection) = tokio_postgres::connect(database.url(), tokio_postgres::NoTls).await.unwrap();
+        tokio::spawn(connection);
+        let foreign = "ARRAY['other']";
+        for (next, third) in [(tx::NEXT_OF_LINE, "'desk'"), (tx::NEXT_OF_ALL, ""), (tx::NEXT_OF_OWN, foreign)] {
+            let next = next.replace("$1", &now.as_millis().to_string()).replace("$2", "1").replace("$3", third);
+            let explain = format!("EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {next}");
+            let answer = client.simple_query(&explain).await.unwrap();
+            let plan = answer.iter().find_map(|message| match message {
+                tokio_postgres::SimpleQueryMessage::Row(row) => row.get(0),
+                _ => None,
+            });
+            let plan: serde_json::Value = serde_json::from_str(plan.unwrap()).unwrap();
+            let plan = &plan[0]["Plan"];
+            let blocks = ["Shared Hit Blocks", "Shared Read Blocks"].map(|blocks| plan[blocks].as_u64().unwrap());
+            assert_eq!(plan["Actual Rows"].as_f64(), Some(0.0), "{plan:#}");
+            // The table has more than a hundred.
+            assert!(blocks.iter().sum::<u64>() < 20, "{plan:#}");
         }
     }
 
