@@ -1150,6 +1150,31 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn retention_removes_the_oldest_first() {
+        let Some(database) = migrated().await else { return };
+        // The oldest are the last in the table.
+        let fill = "INSERT INTO civic_messaging.line (id, name, languages, retention, attended)
+             VALUES ('desk', '', '', 1000, 1);
+             INSERT INTO civic_messaging.message
+                 (line, key, recipient, body, digest, priority, lane, state, queued, settled)
+             SELECT 'desk', n, n, '', '', 2, 'desk/phone', 'accepted', 1, 20001 - n FROM generate_series(1, 20000) AS n;
+             INSERT INTO civic_messaging.event (line, kind, body, taken_in, acked)
+             SELECT 'desk', 'event', '', 20001 - n, 1 FROM generate_series(1, 20000) AS n;
+             ANALYZE";
+        cluster::run(database.url(), fill).await;
+        let (store, db) = (Postgres::open(database.url()).await.unwrap(), session(database.url()).await);
+        let removed = "SELECT (SELECT count(*) FROM civic_messaging.message WHERE removed IS NOT NULL),
+                 (SELECT max(settled) FROM civic_messaging.message WHERE removed IS NOT NULL),
+                 (SELECT max(taken_in) FROM civic_messaging.event WHERE removed IS NOT NULL)";
+        for n in 1..=3 {
+            assert_eq!(store.purge(Timestamp::from_secs(100), 200).await.unwrap(), 400);
+            let row = db.row(removed, &[]).await.ok().unwrap().unwrap();
+            let [count, settled, taken_in] = [0, 1, 2].map(|column| row.get::<_, i64>(column));
+            assert_eq!((count, settled, taken_in), (200 * n, 200 * n, 200 * n));
+        }
+    }
+
+    #[tokio::test]
     async fn listing_by_state_uses_an_index() {
         let Some(database) = migrated().await else { return };
         // Open messages are the latest, and some of the waiting ones are scheduled.
