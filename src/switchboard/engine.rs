@@ -62,6 +62,9 @@ pub(super) trait Engine: fmt::Debug + Send + Sync {
     /// Releases a claimed message, unchanged.
     async fn unclaim(&self, hold: Hold) -> Result<()>;
 
+    /// Releases a claimed message into another lane.
+    async fn change_lane(&self, hold: Hold, lane: String) -> Result<()>;
+
     /// Releases a claimed message until a later time. Returns `false` if another worker has claimed it.
     async fn put_off(&self, hold: Hold, off: PutOff) -> Result<bool>;
 

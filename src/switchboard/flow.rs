@@ -11,9 +11,9 @@ use super::record::{
     ABANDONED, AFTER_REMOVAL, Answers, BOUNDED_MAX, Bounded, CLOCK_NOTED, CLOCK_TOLERANCE, Claimed, DeliveryRow,
     EVENT_ATTEMPTS, End, Enqueued, EventContent, EventFilter, EventRow, EventWait, FALLBACK_RESTORED, FELL_BACK,
     FallbackResults, FallbackRow, FallbackUpdate, Fetched, FileHold, FileRow, Hold, InboxEvent, Incoming, Leases,
-    LinkRow, Mark, MessageRow, MessageWait, NOT_DECIDED, New, OPTED_OUT, PutOff, REPORTED, Receipt, Ruling, Settle,
-    UNHANDLED, Unbounded, Written, delivery_state_of, link_of, mark_person, opt_out_from, opt_out_of, opted_out,
-    person_of,
+    LinkRow, Mark, MessageRow, MessageWait, NOT_DECIDED, New, OPTED_OUT, PersonOf, PutOff, REPORTED, Receipt, Ruling,
+    Settle, UNHANDLED, Unbounded, Written, delivery_state_of, link_of, mark_person, opt_out_from, opt_out_of,
+    opted_out, person_of,
 };
 use super::status::{Id, Settled, State, Status};
 use crate::model::address::Address;
@@ -74,6 +74,9 @@ pub(super) trait Tx {
         wait: Option<Duration>,
         settled: &Settle,
     ) -> impl Statement<(), Self::Error>;
+
+    /// Sets the lane in which a message waits.
+    fn set_lane(&self, id: i64, lane: &str) -> impl Statement<(), Self::Error>;
 
     /// Stops counting the attempts of a message so far as tries.
     fn set_earlier(&self, id: i64) -> impl Statement<(), Self::Error>;
@@ -164,7 +167,7 @@ pub(super) trait Tx {
     /// Removes and returns the early deliveries of a message, in any order.
     fn take_early(&self, id: i64) -> impl Statement<Vec<String>, Self::Error>;
 
-    /// Inserts an event and its files. Returns `false` if it exists.
+    /// Inserts an event and its files: held, if events of its person failed or are held. Returns `false` if it exists.
     fn insert_event(&self, event: &EventRow<'_>) -> impl Statement<bool, Self::Error>;
 
     /// Sets the cursor of a polled channel.
@@ -182,8 +185,23 @@ pub(super) trait Tx {
     /// Leases events until then, for the `attempts`th delivery of each.
     fn hold_events(&self, events: &[InboxEvent], until: Timestamp) -> impl Statement<(), Self::Error>;
 
-    /// Parks events.
-    fn park_events(&self, ids: &[i64], now: Timestamp) -> impl Statement<(), Self::Error>;
+    /// Parks events, and returns their persons.
+    fn park_events(&self, ids: &[i64], now: Timestamp) -> impl Statement<Vec<PersonOf>, Self::Error>;
+
+    /// Puts off an event that failed, or parks it if it failed too often. Returns whether it is parked now, and its
+    /// person; `None` if it was acknowledged.
+    fn nack_event(
+        &self,
+        id: i64,
+        until: Timestamp,
+        now: Timestamp,
+    ) -> impl Statement<Option<(bool, Option<PersonOf>)>, Self::Error>;
+
+    /// Marks the later events of its person as held, up to those that are.
+    fn hold_later_events(&self, id: i64, of: &PersonOf) -> impl Statement<(), Self::Error>;
+
+    /// Releases the first held events of a person, up to one that failed.
+    fn release_events(&self, of: &PersonOf) -> impl Statement<(), Self::Error>;
 
     /// Returns parked events, oldest first, after one, without those of these lines.
     fn parked_events(
@@ -194,8 +212,8 @@ pub(super) trait Tx {
         max: u32,
     ) -> impl Statement<Vec<InboxEvent>, Self::Error>;
 
-    /// Acknowledges an event.
-    fn ack_event(&self, id: i64, now: Timestamp) -> impl Statement<(), Self::Error>;
+    /// Acknowledges an event, and returns its person if events of that person failed or are held.
+    fn ack_event(&self, id: i64, now: Timestamp) -> impl Statement<Option<PersonOf>, Self::Error>;
 
     /// Returns the lines with a worker active after a time.
     fn attended_since(&self, at: Timestamp) -> impl Statement<Vec<String>, Self::Error>;
@@ -300,7 +318,7 @@ pub(super) async fn enqueue_and_ack<T: Tx>(
 ) -> Result<Enqueued, T::Error> {
     let enqueued = enqueue(tx, new, written, None).await?;
     if enqueued != Enqueued::Other {
-        tx.ack_event(event, new.now).await?;
+        ack(tx, event, new.now).await?;
     }
     Ok(enqueued)
 }
@@ -313,6 +331,14 @@ pub(super) async fn put_off<T: Tx>(tx: &T, hold: Hold, off: &PutOff) -> Result<b
     tx.set_off(hold.id.0, off).await?;
     tx.promote_head(hold.id.0).await?;
     Ok(true)
+}
+
+/// Releases a claimed message into another lane.
+pub(super) async fn change_lane<T: Tx>(tx: &T, hold: Hold, lane: &str) -> Result<(), T::Error> {
+    match tx.held(hold).await? {
+        Some(row) if row.state != State::Sending => tx.set_lane(hold.id.0, lane).await,
+        _ => Ok(()),
+    }
 }
 
 /// Ends waiting messages after their `not_after`; parks one with an earlier unknown outcome.
@@ -373,6 +399,9 @@ pub(super) async fn finish<T: Tx>(tx: &T, hold: Hold, end: &End) -> Result<bool,
         Some(state) => Some(raised(delivery.as_deref(), state)?),
         None => delivery,
     };
+    if let Some(lane) = &end.lane {
+        tx.set_lane(id, lane).await?;
+    }
     let from = &[State::Claimed, State::Sending];
     let settled = Settle { state: end.state, due: end.due, reason: end.reason.clone(), from, now: end.now };
     transition(tx, id, &line, delivery.as_deref(), (false, settled.wait()), &settled).await?;
@@ -552,10 +581,31 @@ pub(super) async fn next_batch<T: Tx>(
             break;
         }
         let failed: Vec<_> = failed.iter().map(|event| event.id).collect();
-        tx.park_events(&failed, now).await?;
+        for of in tx.park_events(&failed, now).await? {
+            tx.release_events(&of).await?;
+        }
     }
     complete(tx, &mut batch).await?;
     Ok(batch)
+}
+
+/// Acknowledges an event, and releases those that it held back.
+pub(super) async fn ack<T: Tx>(tx: &T, id: i64, now: Timestamp) -> Result<(), T::Error> {
+    match tx.ack_event(id, now).await? {
+        Some(of) => tx.release_events(&of).await,
+        None => Ok(()),
+    }
+}
+
+/// Puts off an event that failed, and holds back the later ones of its person; or parks it, and releases them.
+pub(super) async fn nack<T: Tx>(tx: &T, id: i64, until: Timestamp, now: Timestamp) -> Result<bool, T::Error> {
+    let Some((is_parked, of)) = tx.nack_event(id, until, now).await? else { return Ok(false) };
+    match of {
+        Some(of) if is_parked => tx.release_events(&of).await?,
+        Some(of) => tx.hold_later_events(id, &of).await?,
+        None => {}
+    }
+    Ok(is_parked)
 }
 
 /// Returns parked events, oldest first, after one.

@@ -1,14 +1,17 @@
 //! Lanes: the queues in which messages wait, and the order in which they leave.
 //!
-//! A lane holds the queued messages of a line that share a kind of address, and so the same channels. A worker claims
-//! no more of each lane and class than it can soon send: the rest wait in the store, unchanged.
+//! A lane holds the queued messages of a line that share a kind of address, and so the same channels. Messages that only
+//! one account can send next wait in a lane of that account, where they hold up no others of the line. A worker claims no
+//! more of each lane and class than it can soon send: the rest wait in the store, unchanged.
 
+use std::borrow::Cow;
 use std::collections::{HashMap, VecDeque};
 
-use super::record::Claimed;
+use super::record::{Claimed, New};
 use super::status::PRIORITY_LAST;
 use crate::model::address::Address;
 use crate::model::clock::Timestamp;
+use crate::model::digest::Digest;
 
 /// The number of classes: emergencies, replies, notices, marketing.
 const CLASSES: usize = PRIORITY_LAST as usize + 1;
@@ -17,8 +20,14 @@ const CLASSES: usize = PRIORITY_LAST as usize + 1;
 /// in twenty.
 const PASSED_OVER_MAX: u32 = 15;
 
-/// Returns the name of the lane of a message to this address.
-pub(super) fn lane(line: &str, to: &Address) -> String {
+/// Returns the lane of a new message.
+pub(super) fn lane_of(new: &New) -> String {
+    let lane = lane(&new.line, &new.message.to);
+    new.account.as_deref().map_or_else(|| lane.clone(), |account| bound_lane(&lane, account))
+}
+
+/// Returns the lane of messages to an address of this kind.
+fn lane(line: &str, to: &Address) -> String {
     match to {
         Address::Conversation(conversation) => format!("{line}/conversation/{}", conversation.medium()),
         Address::Other(other) => format!("{line}/other/{}", other.medium()),
@@ -31,6 +40,35 @@ pub(super) fn lane(line: &str, to: &Address) -> String {
     }
 }
 
+/// What separates a lane from the account to which its messages are bound.
+const VIA: &str = " via ";
+
+/// The maximum length of the name of an account in a lane.
+const ACCOUNT_MAX: usize = 200;
+
+/// Returns the lane of those messages of a lane that are bound to an account.
+pub(super) fn bound_lane(lane: &str, account: &str) -> String {
+    format!("{}{VIA}{}", unbound_lane(lane), account_name(account))
+}
+
+/// Returns the lane without its account, if it has one.
+pub(super) fn unbound_lane(lane: &str) -> &str {
+    lane.split_once(VIA).map_or(lane, |(lane, _)| lane)
+}
+
+/// Returns the account of a lane whose messages are bound to one, as [`account_name`] writes it.
+pub(super) fn account_of(lane: &str) -> Option<&str> {
+    lane.split_once(VIA).map(|(_, account)| account)
+}
+
+/// Returns the name of an account in a lane: a digest, if a store could not index it.
+pub(super) fn account_name(account: &str) -> Cow<'_, str> {
+    if account.len() > ACCOUNT_MAX || account.contains('\0') {
+        return Digest::sha256(account.as_bytes()).to_string().into();
+    }
+    account.into()
+}
+
 /// Returns the line of a lane.
 pub(super) fn line_of(lane: &str) -> &str {
     lane.split_once('/').map_or(lane, |(line, _)| line)
@@ -41,6 +79,8 @@ pub(super) fn line_of(lane: &str) -> &str {
 pub(super) struct Rooms {
     /// The room in each lane and class of a line, unless `left` has another. Other lines are not served.
     pub(super) lines: HashMap<String, u32>,
+    /// The room in each lane and class of an account, if that is less.
+    pub(super) accounts: HashMap<String, u32>,
     /// The room left in a lane and class.
     pub(super) left: HashMap<(String, u8), u32>,
 }
@@ -49,11 +89,13 @@ impl Rooms {
     /// Returns how many messages of this lane and class may be claimed.
     pub(super) fn room(&self, lane: &str, class: u8) -> u32 {
         let of_line = self.lines.get(line_of(lane)).copied().unwrap_or(0);
+        let of_account = account_of(lane).and_then(|account| self.accounts.get(account)).copied();
+        let of_lane = of_account.map_or(of_line, |room| room.min(of_line));
         // The usual case, without the allocation of the key.
         if of_line == 0 || self.left.is_empty() {
-            return of_line;
+            return of_lane;
         }
-        self.left.get(&(lane.to_owned(), class)).copied().unwrap_or(of_line)
+        self.left.get(&(lane.to_owned(), class)).copied().unwrap_or(of_lane)
     }
 
     pub(super) fn has_lane(&self, lane: &str) -> bool {
@@ -233,14 +275,28 @@ mod tests {
     }
 
     #[test]
+    fn bound_lane_names_its_account() {
+        let bound = bound_lane("bins/phone", "mock/sms/desk via a");
+        assert_eq!((unbound_lane(&bound), account_of(&bound)), ("bins/phone", Some("mock/sms/desk via a")));
+        assert_eq!((unbound_lane("bins/phone"), account_of("bins/phone")), ("bins/phone", None));
+        assert_eq!((bound_lane(&bound, "other"), line_of(&bound)), ("bins/phone via other".to_owned(), "bins"));
+        let long = "a".repeat(5_000);
+        assert_eq!(account_of(&bound_lane("bins/phone", &long)), Some(&*account_name(&long)));
+        assert_eq!(account_name(&long).len(), 64);
+    }
+
+    #[test]
     fn rooms_cover_own_lines_only() {
         let rooms = Rooms {
             lines: HashMap::from([("bins".to_owned(), 4)]),
+            accounts: HashMap::from([("mock/sms/slow".to_owned(), 2), ("mock/sms/fast".to_owned(), 9)]),
             left: HashMap::from([(("bins/phone".to_owned(), 2), 1)]),
         };
         let of = |lane, class| rooms.room(lane, class);
         assert_eq!((of("bins/phone", 2), of("bins/phone", 1), of("parks/phone", 2)), (1, 4, 0));
         assert!(rooms.has_lane("bins/x") && !rooms.has_lane("parks/phone"));
+        let of_account = |account| rooms.room(&bound_lane("bins/phone", account), 2);
+        assert_eq!((of_account("mock/sms/slow"), of_account("mock/sms/fast"), of_account("gone")), (2, 4, 4));
     }
 
     #[test]

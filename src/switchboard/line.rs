@@ -3,6 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::outbox::NextSuppliers;
+use super::record::Attempt;
+use super::{account, account_id};
 use crate::channel::Channel;
 use crate::model::address::{Address, Medium};
 use crate::model::error::{Error, Result};
@@ -189,6 +192,17 @@ impl Line {
             return Vec::new();
         };
         self.channels.iter().filter(|channel| channel.info().medium == *medium).collect()
+    }
+
+    /// Returns the account that alone may send a message next, after these attempts: `None` if several may, or if the
+    /// line has no other.
+    pub(super) fn only_account(&self, message: &Message, attempts: &[Attempt]) -> Option<String> {
+        let suppliers = self.suppliers(&message.to);
+        if suppliers.len() < 2 {
+            return None;
+        }
+        let only = NextSuppliers::new(&suppliers, message, attempts).only()?;
+        Some(account_id(&account(suppliers.get(only)?.info())))
     }
 
     /// Returns `true` if the line has this account.

@@ -29,8 +29,7 @@ impl NextSuppliers {
                 info.is_some_and(|info| attempt.gateway == info.gateway && attempt.account == info.account.as_str())
             })
         };
-        // After an unknown outcome without failover, only the same supplier may resend the message.
-        let bound = attempts.iter().rfind(|attempt| attempt.bound);
+        let bound = bound_by(suppliers, attempts);
         let may = |channel: &&Arc<dyn Channel>| bound.is_none_or(|bound| bound.is_by(channel));
         let able = suppliers.iter().map(|channel| may(channel) && channel.info().check(message).is_ok());
         let able: Vec<_> = able.collect();
@@ -55,6 +54,12 @@ impl NextSuppliers {
         !self.next.contains(&true)
     }
 
+    /// Returns the only one that may be tried now, of several.
+    pub(super) fn only(&self) -> Option<usize> {
+        let mut next = (0..self.next.len()).filter(|n| self.contains(*n));
+        next.next().filter(|_| self.next.len() > 1 && next.next().is_none())
+    }
+
     /// Returns `true` if another supplier is tried before any is tried again.
     pub(super) fn has_another(&self) -> bool {
         self.next.iter().filter(|next| **next).count() > 1
@@ -64,6 +69,17 @@ impl NextSuppliers {
     pub(super) fn has_later(&self) -> bool {
         self.open.iter().filter(|open| **open).count() > 1
     }
+}
+
+/// Returns the attempt whose supplier alone may send the message: the last one with an unknown outcome and without
+/// failover; else the last one of all, if its failure was of a kind without failover.
+fn bound_by<'a>(suppliers: &[&Arc<dyn Channel>], attempts: &'a [Attempt]) -> Option<&'a Attempt> {
+    if let Some(unknown) = attempts.iter().rfind(|attempt| attempt.bound && attempt.is_unknown) {
+        return Some(unknown);
+    }
+    // A supplier that the line no longer has, or after whose failure a person resent the message, binds it no more.
+    let is_held = |last: &&Attempt| last.bound && !last.earlier && suppliers.iter().any(|channel| last.is_by(channel));
+    attempts.last().filter(is_held)
 }
 
 /// The facts on which the decision after an attempt depends.
@@ -126,6 +142,7 @@ impl End {
             code: None,
             passing: false,
             bound: false,
+            lane: None,
             segments: None,
             price: None,
             reason: Some(reason.to_owned()),
@@ -135,7 +152,8 @@ impl End {
 
     /// Returns this end for a message that waits until its account is resumed.
     pub(super) fn suspended(mut self, wait: Duration) -> Self {
-        (self.outcome, self.passing) = (SUSPENDED, true);
+        // Another supplier may take it over.
+        (self.outcome, self.passing, self.bound) = (SUSPENDED, true, false);
         // One that another supplier takes over does not wait.
         if self.state != State::Queued {
             (self.state, self.due) = (State::Deferred, Some(self.now.plus(wait)));
@@ -178,9 +196,9 @@ impl AttemptContext<'_> {
                     kind: error.kind().as_str(),
                     code: error.code().map(str::to_owned),
                     passing: error.is_retryable(),
-                    bound: error.outcome() == Outcome::Unknown
-                        && self.message.on_unknown == OnUnknown::Resend
-                        && !Selector::can_fail_over(error, self.message),
+                    bound: !Selector::can_fail_over(error, self.message)
+                        // Otherwise it is sent again only once it is certain that it was not accepted.
+                        && (error.outcome() != Outcome::Unknown || self.message.on_unknown == OnUnknown::Resend),
                     reason: Some(error.to_string()),
                     ..end(state)
                 }

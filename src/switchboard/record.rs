@@ -27,6 +27,8 @@ pub(super) struct New {
     pub(super) key: String,
     pub(super) message: Message,
     pub(super) priority: u8,
+    /// The account that alone can carry it, of several.
+    pub(super) account: Option<String>,
     pub(super) due: Timestamp,
     /// The policy's reason, if it deferred the message.
     pub(super) deferred: Option<policy::Reason>,
@@ -148,7 +150,7 @@ pub(super) struct Attempt {
     pub(super) died: bool,
     /// It failed by a fault of the account, and does not count as a try.
     pub(super) suspended: bool,
-    /// The outcome is unknown, without failover to another gateway.
+    /// The message must not fail over to another account.
     pub(super) bound: bool,
     /// A person resent the message afterwards, so that it does not count as a try.
     pub(super) earlier: bool,
@@ -203,8 +205,10 @@ pub(super) struct End {
     pub(super) code: Option<String>,
     /// The failure was transient.
     pub(super) passing: bool,
-    /// The outcome is unknown, without failover to another gateway.
+    /// The message must not fail over to another account.
     pub(super) bound: bool,
+    /// The lane in which the message waits from now on, if that is another.
+    pub(super) lane: Option<String>,
     /// The gateway's number of parts, and its price.
     pub(super) segments: Option<u32>,
     pub(super) price: Option<Money>,
@@ -602,6 +606,13 @@ impl EventFilter {
 /// outage that goes unnoticed.
 pub(super) const ABANDONED: Duration = Duration::from_secs(7 * 24 * 3600);
 
+/// The maximum number of events of a person that are released at once, after the one that held them back: the end of
+/// each of these releases more.
+pub(super) const RELEASED_MAX: u32 = 32;
+
+/// A line and a person on it.
+pub(super) type PersonOf = (String, String);
+
 /// The number of deliveries after which an event is parked.
 pub(super) const EVENT_ATTEMPTS: u32 = 10;
 
@@ -763,7 +774,8 @@ impl FallbackRow {
         let key = format!("fallback-{}", Digest::sha256(self.key.as_bytes()));
         message.key = Some(key.clone());
         let priority = status::priority(message.purpose);
-        Some(New { line: self.line, key, message, priority, due: now, deferred: None, fallback: None, now })
+        let (account, deferred, fallback) = (None, None, None);
+        Some(New { line: self.line, key, message, priority, account, due: now, deferred, fallback, now })
     }
 }
 

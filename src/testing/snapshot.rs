@@ -321,14 +321,14 @@ fn bytes_of(bytes: &[u8]) -> Value {
 mod tests {
     use super::*;
 
-    fn entry(name: &str, result: Value) -> Value {
+    fn entry(name: &str, result: &Value) -> Value {
         json!({ "recording": name, "summary": [], "result": result })
     }
 
     #[test]
     fn difference_names_its_place_and_both_values() {
-        let stored = [entry("webhook 1", json!({ "events": [{ "inbound": { "id": "M-1", "echo": false } }] }))];
-        let got = [entry("webhook 1", json!({ "events": [{ "inbound": { "id": "M-2", "at": 1 } }] }))];
+        let stored = [entry("webhook 1", &json!({ "events": [{ "inbound": { "id": "M-1", "echo": false } }] }))];
+        let got = [entry("webhook 1", &json!({ "events": [{ "inbound": { "id": "M-2", "at": 1 } }] }))];
         assert_eq!(
             differences(&stored, &got),
             [
@@ -342,17 +342,18 @@ mod tests {
 
     #[test]
     fn recordings_that_come_and_go_are_differences() {
-        let (one, two) = (entry("webhook 1", json!(1)), entry("webhook 2", json!(2)));
-        assert_eq!(differences(&[one.clone()], &[one.clone(), two.clone()]), ["webhook 2: not in the snapshot"]);
-        let gone = differences(&[one.clone(), two.clone()], &[one.clone()]);
+        let (one, two) = ([entry("webhook 1", &json!(1))], [entry("webhook 2", &json!(2))]);
+        let both = [one[0].clone(), two[0].clone()];
+        assert_eq!(differences(&one, &both), ["webhook 2: not in the snapshot"]);
+        let gone = differences(&both, &one);
         assert_eq!(gone, ["1 recordings of the snapshot are no longer there"]);
-        let swapped = differences(&[one], &[two]);
+        let swapped = differences(&one, &two);
         assert_eq!(swapped, ["webhook 2: the snapshot has another recording in its place"]);
     }
 
     #[test]
     fn long_lists_of_differences_are_cut() {
-        let all = |from: u64| [entry("webhook 1", (from..from + 30).collect::<Vec<_>>().into())];
+        let all = |from: u64| [entry("webhook 1", &(from..from + 30).collect::<Vec<_>>().into())];
         let found = differences(&all(0), &all(100));
         assert_eq!((found.len(), found.last().map(String::as_str)), (SHOWN + 1, Some("and 20 more")));
     }

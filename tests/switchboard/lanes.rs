@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use civic_messaging::capability::TextLimit;
 use civic_messaging::clock::Clock;
 use civic_messaging::rate::Rate;
 use civic_messaging::switchboard::{Id, Line, State, Store, Switchboard};
@@ -338,4 +339,102 @@ async fn scheduled_message_delays_no_other() {
     assert!(clock.now() >= later);
     drop(stop);
     worker.await.unwrap().unwrap();
+}
+
+/// A line of two accounts: the first carries only short texts, the second all, at a message a second.
+fn of_two_accounts() -> (Recording, Recording) {
+    let (mut short, long) = (Recording::new("short", None), Recording::new("long", Some(Rate::per_second(1))));
+    short.info = short.info.with_capability(|can| can.text = Some(TextLimit::characters(20)));
+    (short, long)
+}
+
+fn longer(n: u32) -> Message {
+    text(n, &format!("{n}: more than twenty characters"))
+}
+
+/// Messages that only a slow account can carry hold up no others of the line, before and after a restart.
+async fn bound_messages_hold_up_no_others(url: &str) {
+    let (clock, (short, long)) = (virtual_clock(), of_two_accounts());
+    let open = async |channels: &[&Recording]| {
+        let builder = Switchboard::builder(Store::open(url).await.unwrap()).clock(clock.clone());
+        let line = channels.iter().fold(Line::new("desk"), |line, channel| line.channel((*channel).clone()));
+        Desk::of(builder, [line])
+    };
+    // Bound by a check before they are enqueued, and by one of the worker.
+    for (n, accounts) in [(0, &[&short, &long][..]), (1, &[&long])] {
+        let desk = open(accounts).await;
+        for of in 0..100 {
+            desk.switchboard.send("desk", longer(n * 100 + of)).await.unwrap();
+        }
+        for _ in 0..2 {
+            let before = long.taken().len();
+            until(&clock, Duration::from_millis(100), async || long.taken().len() > before).await;
+        }
+        desk.close().await;
+        let desk = open(&[&short, &long]).await;
+        let before = long.taken().len();
+        until(&clock, Duration::from_millis(100), async || long.taken().len() > before).await;
+        let begun = clock.now();
+        let id = desk.switchboard.send("desk", text(1_000 + n, "Short")).await.unwrap();
+        let status = async || desk.switchboard.status(id).await.unwrap().unwrap();
+        until(&clock, Duration::from_millis(100), async || status().await.state == State::Accepted).await;
+        assert!(clock.now().since(begun) <= Duration::from_secs(2), "{:?}", clock.now().since(begun));
+        assert_eq!(short.taken().len(), n as usize + 1);
+        desk.close().await;
+    }
+}
+
+#[tokio::test]
+async fn bound_messages_hold_up_no_others_of_the_line() {
+    let file = Database::new();
+    bound_messages_hold_up_no_others(&file.url()).await;
+}
+
+#[cfg(feature = "postgres")]
+#[tokio::test]
+async fn bound_messages_hold_up_no_others_of_the_line_in_postgres() {
+    let Some(database) = super::cluster::Database::new().await else { return };
+    Store::migrate(database.url()).await.unwrap();
+    bound_messages_hold_up_no_others(database.url()).await;
+}
+
+/// A limit of one recipient protects that person whichever account sends, so the retry is by the same account, after a
+/// restart too; after a failure of the account itself it is by the other one.
+async fn retry_is_by_the_same_account(url: &str) {
+    let clock = virtual_clock();
+    let (first, second) = (Recording::new("first", None), Recording::new("second", None));
+    let open = async || {
+        let builder = Switchboard::builder(Store::open(url).await.unwrap()).clock(clock.clone());
+        Desk::of(builder, [Line::new("desk").channel(first.clone()).channel(second.clone())])
+    };
+    let pair = Error::new(ErrorKind::RateLimited, "too many to this person").with_outcome(Outcome::Rejected);
+    first.mock.will_fail(pair.with_retry(true, Some(Duration::from_secs(30))).with_per_recipient(true));
+    let desk = open().await;
+    let id = desk.switchboard.send("desk", text(1, "One")).await.unwrap();
+    let status = async |desk: &Desk| desk.switchboard.status(id).await.unwrap().unwrap();
+    until(&clock, Duration::ZERO, async || status(&desk).await.state == State::Deferred).await;
+    desk.close().await;
+    let desk = open().await;
+    until(&clock, Duration::from_secs(1), async || status(&desk).await.state == State::Accepted).await;
+    assert_eq!((first.taken().len(), second.taken().len()), (1, 0));
+    // Failover says otherwise.
+    first.mock.will_fail(Error::new(ErrorKind::Unavailable, "not now").with_outcome(Outcome::NotSent));
+    let id = desk.switchboard.send("desk", text(2, "Two")).await.unwrap();
+    desk.until(id, &[State::Accepted]).await;
+    assert_eq!((first.taken().len(), second.taken().len()), (1, 1));
+    desk.close().await;
+}
+
+#[tokio::test]
+async fn retry_after_a_restart_is_by_the_same_account() {
+    let file = Database::new();
+    retry_is_by_the_same_account(&file.url()).await;
+}
+
+#[cfg(feature = "postgres")]
+#[tokio::test]
+async fn retry_after_a_restart_is_by_the_same_account_in_postgres() {
+    let Some(database) = super::cluster::Database::new().await else { return };
+    Store::migrate(database.url()).await.unwrap();
+    retry_is_by_the_same_account(database.url()).await;
 }

@@ -28,6 +28,8 @@ mod fallback;
 #[cfg(feature = "sqlite-system")]
 mod files;
 #[cfg(feature = "sqlite-system")]
+mod full_size;
+#[cfg(feature = "sqlite-system")]
 mod intake;
 #[cfg(feature = "sqlite-system")]
 mod keep;

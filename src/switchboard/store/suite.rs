@@ -75,8 +75,12 @@ each! {
     attempt_of_suspended_account_is_marked
     failed_event_is_parked_after_ten_attempts
     failed_event_holds_back_later_ones_of_its_person
+    held_events_follow_in_order
+    events_match_the_model
+    event_that_arrives_during_an_ack_is_delivered
     unacknowledged_event_is_parked
     released_message_waits_for_its_time
+    lane_changes_under_its_own_claim_only
     send_begins_under_its_own_claim_only
     send_ends_under_its_own_claim_only
     lapsed_claims_are_recovered_and_others_are_not
@@ -604,6 +608,144 @@ async fn failed_event_holds_back_later_ones_of_its_person(store: &dyn Engine, _:
     assert!(next(store, at(53)).await.is_some());
 }
 
+/// Returns the text of a resident's message.
+fn said(event: &InboxEvent) -> String {
+    match &event.what {
+        EventContent::Event(event) => event.as_inbound().unwrap().text().unwrap().to_owned(),
+        _ => panic!("it is a message"),
+    }
+}
+
+async fn held_events_follow_in_order(store: &dyn Engine, _: &dyn Engine) {
+    let (ours, others) = (Address::phone("07700 900001").unwrap(), Address::phone("07700 900002").unwrap());
+    let arrive = async |numbers: std::ops::Range<u32>, from: &Address, now| {
+        store.store_events(numbers.map(|n| inbound(n, from)).collect(), None, now).await.unwrap();
+    };
+    arrive(0..70, &ours, at(1)).await;
+    let first = next(store, at(2)).await.unwrap();
+    store.nack(first.id, at(50), at(3)).await.unwrap();
+    arrive(70..100, &ours, at(4)).await;
+    arrive(100..101, &others, at(5)).await;
+    // Not behind another person's.
+    let other = next(store, at(6)).await.unwrap();
+    assert_eq!(said(&other), "Theirs 100");
+    assert!(next(store, at(49)).await.is_none());
+    assert_eq!(store.stats(at(49)).await.unwrap().all().unread, 101);
+    store.ack(other.id, at(49)).await.unwrap();
+    let again = next(store, at(50)).await.unwrap();
+    assert_eq!(again.id, first.id);
+    store.ack(again.id, at(51)).await.unwrap();
+    // One that arrives before the last was released, and one that fails once more.
+    arrive(101..102, &ours, at(52)).await;
+    let (mut order, mut now) = (Vec::new(), at(53));
+    while let Some(event) = next(store, now).await {
+        if order.len() == 40 && event.attempts == 1 {
+            store.nack(event.id, now.plus(Duration::from_millis(9)), now).await.unwrap();
+            assert!(next(store, now).await.is_none(), "the others are held again");
+            now = now.plus(Duration::from_millis(9));
+            continue;
+        }
+        order.push(said(&event));
+        store.ack(event.id, now).await.unwrap();
+    }
+    let all = (1..100).chain([101]).map(|n| format!("Theirs {n}")).collect::<Vec<_>>();
+    assert_eq!(order, all);
+}
+
+/// Compares the events delivered in a random sequence of calls with a model: the oldest that is neither leased nor
+/// behind a failed one of its person.
+async fn events_match_the_model(store: &dyn Engine, other: &dyn Engine) {
+    struct Modelled {
+        person: usize,
+        id: Option<i64>,
+        lease: Option<Timestamp>,
+        attempts: u32,
+        nacked: bool,
+        parked: bool,
+        acked: bool,
+    }
+    let persons = [1, 2, 3].map(|n| Address::phone(&format!("07700 90000{n}")).unwrap());
+    let (mut all, mut now) = (Vec::<Modelled>::new(), at(1));
+    let mut seed = 20_261_201_u64;
+    let mut below = |end: u64| {
+        seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (seed >> 33) % end
+    };
+    for step in 0..600 {
+        now = now.plus(Duration::from_millis(below(40)));
+        let store = if below(2) == 0 { store } else { other };
+        let open = |of: &Modelled| !of.acked && !of.parked;
+        let delivered = |all: &[Modelled]| (0..all.len()).filter(|n| all[*n].attempts > 0 && !all[*n].acked).collect();
+        let some: Vec<usize> = delivered(&all);
+        match below(10) {
+            0..=2 if all.iter().filter(|of| open(of)).count() < 30 => {
+                let person = usize::try_from(below(3)).unwrap();
+                let n = u32::try_from(all.len()).unwrap();
+                store.store_events(vec![inbound(n, &persons[person])], None, now).await.unwrap();
+                let (id, lease, attempts) = (None, None, 0);
+                all.push(Modelled { person, id, lease, attempts, nacked: false, parked: false, acked: false });
+            }
+            3 | 4 if !some.is_empty() => {
+                let of = &mut all[some[usize::try_from(below(some.len() as u64)).unwrap()]];
+                store.ack(of.id.unwrap(), now).await.unwrap();
+                of.acked = true;
+            }
+            5 | 6 if !some.is_empty() => {
+                let of = &mut all[some[usize::try_from(below(some.len() as u64)).unwrap()]];
+                let until = now.plus(Duration::from_millis(below(60)));
+                let is_parked = !of.parked && of.attempts >= EVENT_ATTEMPTS;
+                assert_eq!(store.nack(of.id.unwrap(), until, now).await.unwrap(), is_parked, "step {step}");
+                of.attempts = if of.parked { 0 } else { of.attempts };
+                (of.nacked, of.lease, of.parked) = (true, Some(until), is_parked);
+            }
+            _ => loop {
+                let is_behind = |n: usize| all[..n].iter().any(|f| open(f) && f.nacked && f.person == all[n].person);
+                let ready = |n: &usize| open(&all[*n]) && all[*n].lease.is_none_or(|lease| lease <= now);
+                let wanted = (0..all.len()).find(|n| ready(n) && !is_behind(*n));
+                // Delivered too often without an answer, it is parked, and the next is tried.
+                if let Some(n) = wanted.filter(|n| all[*n].attempts >= EVENT_ATTEMPTS) {
+                    all[n].parked = true;
+                    continue;
+                }
+                let found = store.next(Some("desk"), now, LEASE).await.unwrap();
+                let texts = (found.as_ref().map(said), wanted.map(|n| format!("Theirs {n}")));
+                assert_eq!(texts.0, texts.1, "step {step}");
+                if let (Some(found), Some(n)) = (found, wanted) {
+                    let of = &mut all[n];
+                    (of.id, of.lease, of.attempts) = (Some(found.id), Some(now.plus(LEASE)), of.attempts + 1);
+                    assert_eq!(found.attempts, of.attempts);
+                }
+                break;
+            },
+        }
+    }
+    let count = |is: fn(&Modelled) -> bool| all.iter().filter(|of| is(of)).count() as u64;
+    let stats = store.stats(now).await.unwrap().all();
+    let counts = (stats.unread, stats.parked_events);
+    assert_eq!(counts, (count(|of| !of.acked && !of.parked), count(|of| !of.acked && of.parked)));
+    assert!(count(|of| of.acked) > 50 && count(|of| of.nacked) > 20, "hardly anything happened");
+}
+
+async fn event_that_arrives_during_an_ack_is_delivered(store: &dyn Engine, other: &dyn Engine) {
+    let from = Address::phone("07700 900001").unwrap();
+    for n in 0..50 {
+        let now = at(1000 * i64::from(n));
+        store.store_events(vec![inbound(2 * n, &from)], None, now).await.unwrap();
+        let failed = next(store, now).await.unwrap();
+        store.nack(failed.id, now, now).await.unwrap();
+        let arrives = async || other.store_events(vec![inbound(2 * n + 1, &from)], None, now).await.unwrap();
+        // In either order.
+        if n % 2 == 0 {
+            _ = tokio::join!(store.ack(failed.id, now), arrives());
+        } else {
+            _ = tokio::join!(arrives(), store.ack(failed.id, now));
+        }
+        let second = next(store, now).await.expect("it is held by nothing");
+        assert_eq!(said(&second), format!("Theirs {}", 2 * n + 1));
+        store.ack(second.id, now).await.unwrap();
+    }
+}
+
 async fn unacknowledged_event_is_parked(store: &dyn Engine, _: &dyn Engine) {
     photos(store, "poison", 0).await;
     let (mut now, mut attempts) = (at(1), 0);
@@ -628,6 +770,37 @@ async fn released_message_waits_for_its_time(store: &dyn Engine, other: &dyn Eng
     assert_eq!((status.state, status.due, status.attempts), (State::Deferred, Some(at(9)), 0));
     assert_eq!(keys(store, at(8), 9).await, [""; 0]);
     assert_eq!(keys(store, at(9), 9).await, ["k"]);
+}
+
+async fn lane_changes_under_its_own_claim_only(store: &dyn Engine, other: &dyn Engine) {
+    let id = put(store, new("k", 1)).await;
+    let waits = put(store, New { account: Some("mock/sms/desk".to_owned()), ..new("l", 2) }).await;
+    let shared = async |store: &dyn Engine, now| {
+        let room = [("desk/phone", 9), ("desk/phone via mock/sms/desk", 0), ("desk/phone via mock/sms/other", 0)];
+        let left = room.map(|(lane, room)| ((lane.to_owned(), 2), room)).into();
+        let lines = [("desk".to_owned(), 9)].into();
+        store.claim(now, LEASE, Rooms { lines, left, ..Rooms::default() }).await.unwrap().claimed
+    };
+    let stale = shared(store, at(1)).await.remove(0);
+    assert_eq!((stale.hold.id, &*stale.lane), (id, "desk/phone"));
+    other.recover(at(1).plus(LEASE), false).await.unwrap();
+    let held = shared(other, at(201)).await.remove(0);
+    store.change_lane(stale.hold, "desk/phone via mock/sms/other".to_owned()).await.unwrap();
+    assert!(other.begin(held.hold, attempt(at(202))).await.unwrap());
+    let lane = Some("desk/phone via mock/sms/desk".to_owned());
+    let again = End { state: State::Queued, due: Some(at(203)), lane, ..end("rejected") };
+    assert!(other.finish(held.hold, again).await.unwrap());
+    assert!(shared(store, at(203)).await.is_empty());
+    // With its account's lane it is claimed there, and released into the shared one.
+    let bound = claim(store, at(203)).await;
+    assert_eq!(
+        bound.iter().map(|held| (held.hold.id, &*held.lane)).collect::<Vec<_>>(),
+        [(waits, "desk/phone via mock/sms/desk"), (id, "desk/phone via mock/sms/desk")]
+    );
+    for held in bound {
+        store.change_lane(held.hold, "desk/phone".to_owned()).await.unwrap();
+    }
+    assert_eq!(shared(store, at(204)).await.len(), 2);
 }
 
 async fn send_begins_under_its_own_claim_only(store: &dyn Engine, other: &dyn Engine) {
@@ -2278,6 +2451,7 @@ fn new(key: &str, person: u32) -> New {
         key: key.to_owned(),
         message: Message::text(to, "Your collection is on Tuesday.").key(key),
         priority: 2,
+        account: None,
         due: at(0),
         deferred: None,
         fallback: None,

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::task::JoinSet;
 
-use super::super::lanes::{Claims, Queue, Rooms, line_of};
+use super::super::lanes::{Claims, Queue, Rooms, account_name, account_of};
 use super::super::record::{Claimed, Hold, PutOff, Reserved};
 use super::super::status::PRIORITY_LAST;
 use super::super::suspension::Turn;
@@ -44,8 +44,8 @@ pub(super) struct Dispatch {
     board: Switchboard,
     max_in_flight: u32,
     accounts: BTreeMap<Account, Outgoing>,
-    /// The room in each lane and class of a line.
-    rooms: HashMap<String, u32>,
+    /// The room in each lane and class, with nothing claimed.
+    rooms: Rooms,
     /// The number of claimed messages of each lane and class that are not in flight.
     waiting: HashMap<(String, u8), u32>,
     /// The lanes that send nothing before a time.
@@ -105,7 +105,7 @@ impl Switchboard {
 
 impl Dispatch {
     pub(super) fn new(board: Switchboard) -> Self {
-        let (mut accounts, mut rooms) = (BTreeMap::new(), HashMap::new());
+        let (mut accounts, mut rooms) = (BTreeMap::new(), Rooms::default());
         let max_in_flight = board.0.max_in_flight;
         for line in board.0.lines.values() {
             let infos = || line.channels.iter().map(|channel| channel.info());
@@ -123,8 +123,11 @@ impl Dispatch {
                     u32::try_from(many).unwrap_or(u32::MAX).clamp(AHEAD_MIN, max_in_flight.max(AHEAD_MIN))
                 }
             };
+            let of_accounts = infos().map(|info| (account_id(&account(info)), ahead(info.capability.rate)));
+            let of_accounts = of_accounts.map(|(id, room)| (account_name(&id).into_owned(), room));
+            rooms.accounts.extend(of_accounts);
             let room = infos().map(|info| ahead(info.capability.rate)).max().unwrap_or(AHEAD_MIN);
-            rooms.insert(line.id.clone(), room);
+            rooms.lines.insert(line.id.clone(), room);
         }
         let (waiting, paused_lanes) = (HashMap::new(), HashMap::new());
         let (deciding, sending) = (JoinSet::new(), JoinSet::new());
@@ -147,7 +150,7 @@ impl Dispatch {
         let now = self.board.0.clock.monotonic();
         self.paused_lanes.retain(|_, until| *until > now);
         self.left = 0;
-        let mut rooms = Rooms { lines: self.rooms.clone(), left: HashMap::with_capacity(self.waiting.len()) };
+        let mut rooms = self.rooms.clone();
         for (lane, max) in self.limited(now) {
             for class in 0..=PRIORITY_LAST {
                 let room = rooms.room(lane, class).min(max);
@@ -193,7 +196,7 @@ impl Dispatch {
             self.deciding.spawn(self.board.clone().decide(claimed));
         }
         let is_full =
-            |((lane, _), count): (&(String, u8), &u32)| rooms.get(line_of(lane)).is_some_and(|room| count >= room);
+            |((lane, class), count): (&(String, u8), &u32)| rooms.has_lane(lane) && *count >= rooms.room(lane, *class);
         self.more = self.waiting.iter().any(is_full) || counts.iter().any(is_full);
     }
 
@@ -266,7 +269,12 @@ impl Dispatch {
             of.in_flight = of.in_flight.saturating_sub(1);
             match ended {
                 Ended::NotSent => of.token_is_free(self.board.0.clock.monotonic()),
-                Ended::Resumed => self.paused_lanes.retain(|lane, _| !of.lanes.contains(lane)),
+                Ended::Resumed => {
+                    let id = account_id(account);
+                    let name = account_name(&id);
+                    let is_served = |lane: &String| of.lanes.contains(lane) || account_of(lane) == Some(&*name);
+                    self.paused_lanes.retain(|lane, _| !is_served(lane));
+                }
                 Ended::Sent => {}
             }
         }

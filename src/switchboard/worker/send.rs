@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use tokio::sync::SemaphorePermit;
 
+use super::super::lanes::{account_of, bound_lane, unbound_lane};
 use super::super::outbox::{AttemptContext, EXPIRED, NextSuppliers};
 use super::super::record::{Attempt, Claimed, End, NOT_DECIDED, OPTED_OUT, PutOff, Ruling, Settle};
 use super::super::status::State;
@@ -18,7 +19,7 @@ use crate::layer::failover::Attempted;
 use crate::layer::rate_limit::{Limiter, Slot};
 use crate::model::address::Address;
 use crate::model::clock::Timestamp;
-use crate::model::error::{Error, ErrorKind, Result};
+use crate::model::error::{Error, ErrorKind, Outcome, Result};
 use crate::model::health::CheckStatus;
 use crate::model::message::{Accepted, Message};
 use crate::policy::{Decision, Reason};
@@ -69,6 +70,8 @@ enum Blocked {
     PutOff(PutOff),
     /// The lane pauses for this long.
     LanePaused(Duration),
+    /// Waits in another lane: only one account may send it.
+    Bound(String),
     /// The policy deferred or refused it.
     Policy(Box<Ruling>),
     /// The store failed.
@@ -208,6 +211,11 @@ impl Switchboard {
             return Err(self.put_off_unhandled(claimed, "unreadable", why).await);
         };
         let message = current_message(claimed, message, now)?;
+        if account_of(&claimed.lane).is_none()
+            && let Some(account) = line.only_account(&message, &claimed.attempts)
+        {
+            return Err(Blocked::Bound(bound_lane(&claimed.lane, &account)));
+        }
         let checked = match self.check_policy(claimed, &message, now).await {
             Ok(()) => self.supplier(claimed, line, &message),
             Err(blocked) => Err(blocked),
@@ -377,8 +385,12 @@ impl Switchboard {
                 // All suppliers have an open circuit breaker.
                 None => (of.and_then(|of| lock(of).open_for(attempted, mono)).unwrap_or(TURN_MAX), CIRCUIT_OPEN),
             };
-            // Other messages of the lane may have another supplier.
-            return Err(if is_for_all { Blocked::LanePaused(wait) } else { self.put_off(wait, why) });
+            // Unless it is an account's, other messages of the lane may have another supplier.
+            return Err(if is_for_all || account_of(&claimed.lane).is_some() {
+                Blocked::LanePaused(wait)
+            } else {
+                self.put_off(wait, why)
+            });
         };
         let (account, is_one_of_several) = (account(channel.info()), suppliers.len() > 1);
         Ok(Supplier { channel, account, n, choice, next_suppliers, is_one_of_several })
@@ -454,6 +466,8 @@ impl Switchboard {
             AccountEffect::Unaffected | AccountEffect::Resumed(_) => end,
         };
         let end = end.after(&claimed.attempts);
+        let lane = if supplier.is_one_of_several { self.next_lane(claimed, message, supplier, &end) } else { None };
+        let end = End { lane, ..end };
         // If this is not recorded, the next worker finds an unknown outcome: retry for as long as this process lives.
         let finished = loop {
             match inner.store.0.finish(claimed.hold, end.clone()).await {
@@ -484,6 +498,21 @@ impl Switchboard {
         }
     }
 
+    /// Returns the lane in which a message waits after an attempt, if that is another.
+    fn next_lane(&self, claimed: &Claimed, message: &Message, supplier: &Supplier, end: &End) -> Option<String> {
+        let line = self.0.line(&claimed.line).ok().filter(|_| !end.state.is_settled())?;
+        let info = supplier.channel.info();
+        let begun = Attempt::new(info.gateway, info.account.as_str(), end.now);
+        let is_unknown = end.outcome == Outcome::Unknown.as_str();
+        let last = Attempt { is_unknown, passing: end.passing, bound: end.bound, ..begun };
+        let attempts: Vec<_> = claimed.attempts.iter().cloned().chain([last]).collect();
+        let lane = match line.only_account(message, &attempts) {
+            Some(account) => bound_lane(&claimed.lane, &account),
+            None => unbound_lane(&claimed.lane).to_owned(),
+        };
+        (lane != claimed.lane).then_some(lane)
+    }
+
     /// Records why the message is not sent now.
     async fn record_blocked(&self, claimed: &Claimed, blocked: Blocked) -> Result<()> {
         let (inner, hold) = (&*self.0, claimed.hold);
@@ -503,6 +532,7 @@ impl Switchboard {
                 Ok(())
             }
             Blocked::LanePaused(_) => inner.store.0.unclaim(hold).await,
+            Blocked::Bound(lane) => inner.store.0.change_lane(hold, lane).await,
             Blocked::Policy(ruling) => {
                 let (state, why) = (ruling.settle.state, ruling.settle.reason.clone());
                 if inner.store.0.ruled(hold, *ruling).await? {

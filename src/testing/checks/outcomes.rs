@@ -220,7 +220,7 @@ pub(super) async fn partial_success_is_unknown_or_the_same(run: &Run<'_>) -> Che
             continue;
         }
         let nth_last = exchange.steps.len() - 1;
-        for pointer in members(&whole, String::new()) {
+        for pointer in members(&whole, "") {
             for damage in [None, Some(json!("")), Some(json!(null)), Some(json!(7)), Some(json!("x")), Some(json!([]))]
             {
                 let mut damaged = whole.clone();
@@ -258,15 +258,16 @@ pub(super) async fn partial_success_is_unknown_or_the_same(run: &Run<'_>) -> Che
 }
 
 /// The JSON pointers of all members of objects.
-fn members(value: &Value, at: String) -> Vec<String> {
+fn members(value: &Value, at: &str) -> Vec<String> {
     match value {
         Value::Array(all) => {
-            all.iter().enumerate().flat_map(|(n, value)| members(value, format!("{at}/{n}"))).collect()
+            all.iter().enumerate().flat_map(|(n, value)| members(value, &format!("{at}/{n}"))).collect()
         }
         Value::Object(all) => {
             let below = all.iter().flat_map(|(name, value)| {
                 let at = format!("{at}/{}", name.replace('~', "~0").replace('/', "~1"));
-                [at.clone()].into_iter().chain(members(value, at))
+                let inner = members(value, &at);
+                [at].into_iter().chain(inner)
             });
             below.collect()
         }

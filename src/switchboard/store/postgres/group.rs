@@ -366,7 +366,7 @@ mod tests {
     fn new(n: u32) -> New {
         let to = Address::from(Phone::from_digits(&format!("4477009{n:05}")).unwrap());
         let (line, key, message) = ("desk".to_owned(), n.to_string(), Message::text(to, "Hello"));
-        New { line, message, key, priority: 2, due: NOW, deferred: None, fallback: None, now: NOW }
+        New { line, message, key, priority: 2, account: None, due: NOW, deferred: None, fallback: None, now: NOW }
     }
 
     async fn opened() -> Option<(Database, Postgres)> {

@@ -35,6 +35,9 @@ pub(super) async fn attend(db: &Session, lines: &[String], now: i64) -> Result<(
 
 pub(super) async fn purge(db: &Session, now: Timestamp, max: u32) -> Result<u64, Fault> {
     let (now, max) = (now.as_millis(), i64::from(max));
+    // Oldest first: otherwise each transaction reads what the earlier ones removed, and a large table from any place.
+    db.plan_by_index().await?;
+    db.batch("SET LOCAL enable_sort = off; SET LOCAL enable_bitmapscan = off").await?;
     // Line by line, so that each query uses its index.
     let lines = "SELECT id, $1 - retention FROM civic_messaging.line WHERE retention IS NOT NULL ORDER BY id";
     let mut purged = 0;
@@ -48,7 +51,7 @@ pub(super) async fn purge(db: &Session, now: Timestamp, max: u32) -> Result<u64,
                AND settled <= $2
                -- A fallback without a deadline, due at the last possible time, is removed with its message.
                AND coalesce(fallback_due, 9223372036854775807) = 9223372036854775807
-             LIMIT $3 FOR UPDATE SKIP LOCKED"
+             ORDER BY settled LIMIT $3 FOR UPDATE SKIP LOCKED"
         );
         let found = db.rows(messages, &[&line, &until, &max]).await?;
         let messages = ids(&found)?;
@@ -72,9 +75,10 @@ pub(super) async fn purge(db: &Session, now: Timestamp, max: u32) -> Result<u64,
         db.change(decisions, &[&messages]).await?;
         let events = "SELECT id FROM civic_messaging.event AS e
              WHERE line = $2 AND acked IS NOT NULL AND removed IS NULL AND taken_in <= $3
-               AND NOT EXISTS (SELECT 1 FROM civic_messaging.file
-                               WHERE event = e.id AND state = 'fetching' AND due > $1)
-             LIMIT $4 FOR UPDATE SKIP LOCKED";
+               -- Not as a join, which would read all files.
+               AND (SELECT count(*) FROM civic_messaging.file
+                    WHERE event = e.id AND state = 'fetching' AND due > $1) = 0
+             ORDER BY taken_in LIMIT $4 FOR UPDATE SKIP LOCKED";
         let events = ids(&db.rows(events, &[&now, &line, &until, &max]).await?)?;
         empty(db, &events, now).await?;
         let links = "DELETE FROM civic_messaging.link WHERE line = $1 AND at <= $2";
@@ -95,7 +99,7 @@ pub(super) async fn purge(db: &Session, now: Timestamp, max: u32) -> Result<u64,
          WHERE line IS NULL AND acked IS NOT NULL AND removed IS NULL
            AND taken_in <= $1 - (SELECT CASE WHEN count(*) = count(retention) THEN max(retention) END
                                  FROM civic_messaging.line)
-         LIMIT $2 FOR UPDATE SKIP LOCKED";
+         ORDER BY taken_in LIMIT $2 FOR UPDATE SKIP LOCKED";
     let events = ids(&db.rows(events, &[&now, &max]).await?)?;
     empty(db, &events, now).await?;
     // Oldest first.
@@ -183,8 +187,13 @@ pub(super) async fn stats(db: &Session, now: Timestamp) -> Result<Stats, Fault> 
         of.implausible += count(&row, 5)?;
     }
     let events = "SELECT e.line, n, e.taken_in
-         FROM (SELECT count(*) AS n, min(id) AS first FROM civic_messaging.event
-               WHERE acked IS NULL AND parked IS NULL GROUP BY line) AS open
+         FROM (SELECT sum(n)::bigint AS n, min(first) AS first FROM (
+                   SELECT line, count(*) AS n, min(id) AS first FROM civic_messaging.event
+                   WHERE acked IS NULL AND parked IS NULL AND NOT held GROUP BY line
+                   -- Held events are in an index of their own.
+                   UNION ALL SELECT line, count(*), min(id) FROM civic_messaging.event
+                   WHERE acked IS NULL AND parked IS NULL AND (nacked OR held) AND held GROUP BY line) AS each
+               GROUP BY line) AS open
          JOIN civic_messaging.event AS e ON e.id = open.first";
     for row in db.rows(events, &[]).await? {
         let of = stats.counts_mut(row.try_get(0)?);

@@ -16,6 +16,13 @@ pub(super) async fn lock_names(db: &Session, names: &[String]) -> Result<(), Fau
     db.rows(lock, &[&names]).await.map(drop)
 }
 
+/// Locks a person on a line until the end of the transaction, on a slot as above. Otherwise an event could be stored as
+/// held behind another while that is acknowledged, neither transaction seeing the other, and would stay held forever.
+pub(super) async fn lock_person(db: &Session, line: &str, person: &str) -> Result<(), Fault> {
+    let lock = "SELECT pg_advisory_xact_lock(1667854964, (hashtextextended($1 || chr(10) || $2, 0) & 255)::int)";
+    db.rows(lock, &[&line, &person]).await.map(drop)
+}
+
 pub(super) fn by_id(gateway: &str, id: &str) -> String {
     text(&format!("id\n{gateway}\n{id}")).into_owned()
 }

@@ -28,9 +28,9 @@ use super::super::file::File;
 use super::super::flow::{self, Tx};
 use super::super::lanes::{Claims, Rooms};
 use super::super::record::{
-    Answers, Attempt, Bounded, Claimed, ClaimedFile, EVENT_ATTEMPTS, End, Enqueued, EventFilter, FallbackResults,
-    FallbackRow, Fetched, FileHold, Hold, InboxEvent, Incoming, Leases, New, PutOff, Recovered, Reserved, Ruling,
-    Settle, StatusRow, Unbounded, Wait, Written, message_of, named, price_of,
+    Answers, Attempt, Bounded, Claimed, ClaimedFile, End, Enqueued, EventFilter, FallbackResults, FallbackRow, Fetched,
+    FileHold, Hold, InboxEvent, Incoming, Leases, New, PutOff, Recovered, Reserved, Ruling, Settle, StatusRow,
+    Unbounded, Wait, Written, message_of, named, price_of,
 };
 use super::super::status::{Id, SendAttempt, State, Status};
 use super::super::watch::Stats;
@@ -288,6 +288,17 @@ impl Engine for Postgres {
         self.sessions.run((), move |db, ()| Box::pin(claim::unclaim(db, hold))).await
     }
 
+    async fn change_lane(&self, hold: Hold, lane: String) -> Result<()> {
+        self.sessions
+            .run(lane, move |db, lane| {
+                Box::pin(async move {
+                    flow::change_lane(db, hold, lane).await?;
+                    claim::unclaim(db, hold).await
+                })
+            })
+            .await
+    }
+
     async fn put_off(&self, hold: Hold, off: PutOff) -> Result<bool> {
         let off = PutOff { until: self.at(off.until), ..off };
         self.working
@@ -419,12 +430,12 @@ impl Engine for Postgres {
 
     async fn ack(&self, event: i64, now: Timestamp) -> Result<()> {
         let now = self.at(now);
-        self.working.run(Kind::Ack, None, (), move |db, ()| Box::pin(db.ack_event(event, now))).await
+        self.working.run(Kind::Ack, None, (), move |db, ()| Box::pin(flow::ack(db, event, now))).await
     }
 
     async fn nack(&self, event: i64, until: Timestamp, now: Timestamp) -> Result<bool> {
-        let (until, now) = (self.at(until).as_millis(), self.at(now).as_millis());
-        self.sessions.run((), move |db, ()| Box::pin(nack(db, event, until, now))).await
+        let (until, now) = (self.at(until), self.at(now));
+        self.sessions.run((), move |db, ()| Box::pin(flow::nack(db, event, until, now))).await
     }
 
     async fn parked_events(&self, of: &EventFilter, after: i64, now: Timestamp, max: u32) -> Result<Vec<InboxEvent>> {
@@ -599,16 +610,6 @@ async fn look_ups_due(db: &Session, now: Timestamp, wait: Duration, max: u32) ->
          WHERE id = ANY ($1)";
     db.change(later, &[&ids, &now.plus(wait).as_millis(), &now.as_millis()]).await?;
     Ok(look_ups_due)
-}
-
-async fn nack(db: &Session, event: i64, until: i64, now: i64) -> Result<bool, Fault> {
-    let nack =
-        "UPDATE civic_messaging.event SET nacked = TRUE, lease = $2, wait = greatest($2::bigint - $4::bigint, 0),
-                attempts = CASE WHEN parked IS NULL THEN attempts ELSE 0 END,
-                parked = CASE WHEN parked IS NULL AND attempts >= $3 THEN $4::bigint END
-         WHERE id = $1 AND acked IS NULL RETURNING parked IS NOT NULL";
-    let row = db.row(nack, &[&event, &until, &EVENT_ATTEMPTS.cast_signed(), &now]).await?;
-    Ok(row.map_or(Ok(false), |row| row.try_get(0))?)
 }
 
 /// Returns the statement that lists the messages of a line in a state, each by an index.
@@ -813,7 +814,8 @@ mod tests {
     fn new(key: &str, person: u32, priority: u8) -> New {
         let to = Address::from(Phone::from_digits(&format!("4477009{person:05}")).unwrap());
         let (line, key, now) = ("desk".to_owned(), key.to_owned(), Timestamp::from_millis(1));
-        New { line, message: Message::text(to, "Hello"), key, priority, due: now, deferred: None, fallback: None, now }
+        let (message, account, deferred, fallback) = (Message::text(to, "Hello"), None, None, None);
+        New { line, message, key, priority, account, due: now, deferred, fallback, now }
     }
 
     async fn enqueue(db: &Session, new: New) -> Option<Enqueued> {
@@ -1115,6 +1117,60 @@ mod tests {
             assert_eq!(plan["Actual Rows"].as_f64(), Some(rows), "{plan:#}");
             // The index of waiting messages has about a hundred blocks.
             assert!(blocks.iter().sum::<u64>() < 90, "{plan:#}");
+        }
+    }
+
+    #[tokio::test]
+    async fn held_events_are_not_searched() {
+        let Some(database) = migrated().await else { return };
+        let fill = "INSERT INTO civic_messaging.event (line, kind, person, body, taken_in)
+             SELECT 'desk', 'event', 'they', '', n FROM generate_series(1, 10000) AS n";
+        cluster::run(database.url(), fill).await;
+        let (store, now) = (Postgres::open(database.url()).await.unwrap(), Timestamp::from_millis(20_000));
+        store.nack(1, now.plus(Duration::from_secs(3600)), now).await.unwrap();
+        cluster::run(database.url(), "VACUUM ANALYZE civic_messaging.event").await;
+        let (client, connection) = tokio_postgres::connect(database.url(), tokio_postgres::NoTls).await.unwrap();
+        tokio::spawn(connection);
+        let foreign = "ARRAY['other']";
+        for (next, third) in [(tx::NEXT_OF_LINE, "'desk'"), (tx::NEXT_OF_ALL, ""), (tx::NEXT_OF_OWN, foreign)] {
+            let next = next.replace("$1", &now.as_millis().to_string()).replace("$2", "1").replace("$3", third);
+            let explain = format!("EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {next}");
+            let answer = client.simple_query(&explain).await.unwrap();
+            let plan = answer.iter().find_map(|message| match message {
+                tokio_postgres::SimpleQueryMessage::Row(row) => row.get(0),
+                _ => None,
+            });
+            let plan: serde_json::Value = serde_json::from_str(plan.unwrap()).unwrap();
+            let plan = &plan[0]["Plan"];
+            let blocks = ["Shared Hit Blocks", "Shared Read Blocks"].map(|blocks| plan[blocks].as_u64().unwrap());
+            assert_eq!(plan["Actual Rows"].as_f64(), Some(0.0), "{plan:#}");
+            // The table has more than a hundred.
+            assert!(blocks.iter().sum::<u64>() < 20, "{plan:#}");
+        }
+    }
+
+    #[tokio::test]
+    async fn retention_removes_the_oldest_first() {
+        let Some(database) = migrated().await else { return };
+        // The oldest are the last in the table.
+        let fill = "INSERT INTO civic_messaging.line (id, name, languages, retention, attended)
+             VALUES ('desk', '', '', 1000, 1);
+             INSERT INTO civic_messaging.message
+                 (line, key, recipient, body, digest, priority, lane, state, queued, settled)
+             SELECT 'desk', n, n, '', '', 2, 'desk/phone', 'accepted', 1, 20001 - n FROM generate_series(1, 20000) AS n;
+             INSERT INTO civic_messaging.event (line, kind, body, taken_in, acked)
+             SELECT 'desk', 'event', '', 20001 - n, 1 FROM generate_series(1, 20000) AS n;
+             ANALYZE";
+        cluster::run(database.url(), fill).await;
+        let (store, db) = (Postgres::open(database.url()).await.unwrap(), session(database.url()).await);
+        let removed = "SELECT (SELECT count(*) FROM civic_messaging.message WHERE removed IS NOT NULL),
+                 (SELECT max(settled) FROM civic_messaging.message WHERE removed IS NOT NULL),
+                 (SELECT max(taken_in) FROM civic_messaging.event WHERE removed IS NOT NULL)";
+        for n in 1..=3 {
+            assert_eq!(store.purge(Timestamp::from_secs(100), 200).await.unwrap(), 400);
+            let row = db.row(removed, &[]).await.ok().unwrap().unwrap();
+            let [count, settled, taken_in] = [0, 1, 2].map(|column| row.get::<_, i64>(column));
+            assert_eq!((count, settled, taken_in), (200 * n, 200 * n, 200 * n));
         }
     }
 

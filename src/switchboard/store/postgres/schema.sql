@@ -30,7 +30,7 @@ CREATE TABLE civic_messaging.message (
     state TEXT NOT NULL,
     -- The state in the indexes: sending counts as claimed, so that no index is written when a send begins.
     phase TEXT NOT NULL GENERATED ALWAYS AS (CASE state WHEN 'sending' THEN 'claimed' ELSE state END) STORED,
-    -- The queue: the line, and the kind of the recipient's address.
+    -- The queue: the line and the kind of the recipient's address, and the account if only that may send it next.
     lane TEXT NOT NULL,
     -- Waits for its time, or for a worker, outside the order of its conversation, and holds back none.
     planned BOOLEAN NOT NULL DEFAULT FALSE,
@@ -105,7 +105,7 @@ CREATE TABLE civic_messaging.attempt (
     code TEXT,
     -- The failure was transient.
     passing BOOLEAN NOT NULL DEFAULT false,
-    -- The outcome is unknown, without failover to another gateway.
+    -- It must not fail over to another account.
     bound BOOLEAN NOT NULL DEFAULT false,
     segments INTEGER,
     -- The price from the gateway, in millionths of the currency.
@@ -174,6 +174,8 @@ CREATE TABLE civic_messaging.event (
     attempts INTEGER NOT NULL DEFAULT 0,
     -- It failed, and later events of its person wait.
     nacked BOOLEAN NOT NULL DEFAULT FALSE,
+    -- It waits behind such an event, and is not searched.
+    held BOOLEAN NOT NULL DEFAULT FALSE,
     -- When it was parked: only a person has it delivered again.
     parked BIGINT,
     acked BIGINT,
@@ -181,11 +183,11 @@ CREATE TABLE civic_messaging.event (
     removed BIGINT
 );
 CREATE UNIQUE INDEX event_dedupe ON civic_messaging.event (dedupe) WHERE dedupe IS NOT NULL;
-CREATE INDEX event_open ON civic_messaging.event (id) WHERE acked IS NULL AND parked IS NULL;
-CREATE INDEX event_open_line ON civic_messaging.event (line, id) WHERE acked IS NULL AND parked IS NULL;
+CREATE INDEX event_open ON civic_messaging.event (id) WHERE acked IS NULL AND parked IS NULL AND NOT held;
+CREATE INDEX event_open_line ON civic_messaging.event (line, id) WHERE acked IS NULL AND parked IS NULL AND NOT held;
 CREATE INDEX event_parked ON civic_messaging.event (line, id) WHERE acked IS NULL AND parked IS NOT NULL;
-CREATE INDEX event_failing ON civic_messaging.event (line, person, id)
-    WHERE acked IS NULL AND parked IS NULL AND nacked;
+CREATE INDEX event_waiting ON civic_messaging.event (line, person, id, nacked, held)
+    WHERE acked IS NULL AND parked IS NULL AND (nacked OR held);
 CREATE INDEX event_person ON civic_messaging.event (line, person, taken_in, id) WHERE person IS NOT NULL;
 
 CREATE INDEX event_kept ON civic_messaging.event (line, taken_in) WHERE acked IS NOT NULL AND removed IS NULL;

@@ -10,7 +10,7 @@ use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
 
 use super::super::super::engine::Notification;
-use super::super::super::record::{Attempt, End, Hold, MessageRow, Settle};
+use super::super::super::record::{Attempt, End, Hold, MessageRow, PersonOf, Settle};
 use super::super::super::status::PRIORITY_LAST;
 use super::locks::{by_id, by_key, lock_names};
 use super::session::{Fault, Session};
@@ -468,18 +468,27 @@ impl Call for TakeEarly {
 pub(super) struct AckEvent(pub(super) i64, pub(super) i64);
 
 impl Call for AckEvent {
-    type Done = ();
+    type Done = Option<PersonOf>;
 
     fn gather(of: &Gathers) -> &Gather<Self> {
         &of.ack_event
     }
 
-    async fn all(db: &Session, calls: &[Self]) -> Result<Vec<()>, Fault> {
+    async fn all(db: &Session, calls: &[Self]) -> Result<Vec<Option<PersonOf>>, Fault> {
         let ack = "UPDATE civic_messaging.event AS e SET acked = of.at FROM (
                  SELECT id, min(at) AS at FROM unnest($1::bigint[], $2::bigint[]) AS of (id, at) GROUP BY id) AS of
-             WHERE e.id = of.id AND e.acked IS NULL";
+             WHERE e.id = of.id AND e.acked IS NULL
+             RETURNING e.id, e.line, e.person, e.person IS NOT NULL AND EXISTS (
+                 SELECT 1 FROM civic_messaging.event AS f
+                 WHERE f.acked IS NULL AND f.parked IS NULL AND (f.nacked OR f.held)
+                   AND f.line = e.line AND f.person = e.person)";
         let (ids, at): (Vec<_>, Vec<_>) = calls.iter().map(|Self(id, at)| (*id, *at)).unzip();
-        db.change(ack, &[&ids, &at]).await?;
-        Ok(done(calls.len()))
+        let mut waits = HashMap::new();
+        for row in db.rows(ack, &[&ids, &at]).await? {
+            if row.try_get(3)? {
+                waits.insert(row.try_get::<_, i64>(0)?, (row.try_get(1)?, row.try_get(2)?));
+            }
+        }
+        Ok(ids.iter().map(|id| waits.remove(id)).collect())
     }
 }

@@ -10,16 +10,16 @@ use tokio_postgres::types::{FromSql, ToSql};
 use super::super::super::engine::Notification;
 use super::super::super::fallback::First;
 use super::super::super::flow::Tx;
-use super::super::super::lanes::lane;
+use super::super::super::lanes::lane_of;
 use super::super::super::outbox::{self};
 use super::super::super::record::{
-    DeliveryRow, End, EventContent, EventFilter, EventRow, EventWait, FALLBACKS_MAX, FallbackRow, FileHold, FileRow,
-    HELD_BACK, Hold, InboxEvent, Incoming, Leases, LinkRow, Mark, MessageRow, MessageWait, New, PutOff, RESTORED,
-    Settle, Written, reached,
+    DeliveryRow, EVENT_ATTEMPTS, End, EventContent, EventFilter, EventRow, EventWait, FALLBACKS_MAX, FallbackRow,
+    FileHold, FileRow, HELD_BACK, Hold, InboxEvent, Incoming, Leases, LinkRow, Mark, MessageRow, MessageWait, New,
+    PersonOf, PutOff, RELEASED_MAX, RESTORED, Settle, Written, reached,
 };
 use super::super::super::status::{State, Status};
 use super::claim::lock_conversation;
-use super::locks::{by_id, by_key, lock_names};
+use super::locks::{by_id, by_key, lock_names, lock_person};
 use super::session::{Fault, Session};
 use super::together::{
     AckEvent, EndAttempt, InsertEvent, InsertPart, LockMessage, MessageOf, PromoteHead, SetState, TakeEarly,
@@ -104,7 +104,7 @@ impl Tx for Session {
                     &instead_of,
                     &reason.as_deref().map(text),
                     &new.fallback.as_ref().map(|fallback| text(fallback.message.to.expose())),
-                    &lane(&line, &new.message.to),
+                    &text(&lane_of(new)),
                     &planned,
                     &new.wait().map(millis),
                     &new.message.not_after.map(Timestamp::as_millis),
@@ -139,6 +139,10 @@ impl Tx for Session {
     async fn held(&self, hold: Hold) -> Result<Option<MessageRow>, Fault> {
         let row = self.message(hold.id.0, Some(hold.fence)).await?;
         Ok(row.filter(|row| matches!(row.state, State::Claimed | State::Sending)))
+    }
+
+    async fn set_lane(&self, id: i64, lane: &str) -> Result<(), Fault> {
+        self.put("UPDATE civic_messaging.message SET lane = $2 WHERE id = $1", &[&id, &text(lane)]).await
     }
 
     async fn set_earlier(&self, id: i64) -> Result<(), Fault> {
@@ -333,12 +337,24 @@ impl Tx for Session {
             return self.call(event).await;
         }
         let EventRow { dedupe, kind, body, files, taken_in, .. } = event;
-        let insert = "INSERT INTO civic_messaging.event (line, dedupe, kind, person, body, taken_in, lease)
-             VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT (dedupe) WHERE dedupe IS NOT NULL DO NOTHING RETURNING id";
+        let insert = "INSERT INTO civic_messaging.event (line, dedupe, kind, person, body, taken_in, lease, held)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, EXISTS (
+                 SELECT 1 FROM civic_messaging.event WHERE line = $1 AND person = $4
+                   AND acked IS NULL AND parked IS NULL AND (nacked OR held)))
+             ON CONFLICT (dedupe) WHERE dedupe IS NOT NULL DO NOTHING RETURNING id, held";
         let (line, person) = (event.line.map(indexed), event.person.map(indexed));
         let (at, held_back) = (taken_in.as_millis(), (*files > 0).then(|| taken_in.plus(HELD_BACK).as_millis()));
         let row = self.row(insert, &[&line, dedupe, kind, &person, body, &at, &held_back]).await?;
         let Some(id) = first(row.as_ref())? else { return Ok(false) };
+        let is_held = row.map_or(Ok(false), |row| row.try_get(1))?;
+        if let (true, Some(line), Some(person)) = (is_held, &line, &person) {
+            // What holds it back may just have ended.
+            lock_person(self, line, person).await?;
+            let free = "UPDATE civic_messaging.event SET held = FALSE WHERE id = $1 AND NOT EXISTS (
+                     SELECT 1 FROM civic_messaging.event WHERE line = $2 AND person = $3 AND id <> $1
+                       AND acked IS NULL AND parked IS NULL AND (nacked OR held))";
+            self.put(free, &[&id, line, person]).await?;
+        }
         if *files > 0 {
             let insert = "INSERT INTO civic_messaging.file (event, n, state, due)
                  SELECT $1, n, 'waiting', $3 FROM generate_series(0, $2 - 1) AS n";
@@ -378,9 +394,63 @@ impl Tx for Session {
         self.put(hold, &[&ids, &attempts, &until.as_millis()]).await
     }
 
-    async fn park_events(&self, ids: &[i64], now: Timestamp) -> Result<(), Fault> {
-        let park = "UPDATE civic_messaging.event SET parked = $2 WHERE id = ANY ($1)";
-        self.put(park, &[&ids, &now.as_millis()]).await
+    async fn park_events(&self, ids: &[i64], now: Timestamp) -> Result<Vec<PersonOf>, Fault> {
+        let park =
+            "UPDATE civic_messaging.event SET parked = $2, held = FALSE WHERE id = ANY ($1) RETURNING line, person";
+        let parked = self.rows(park, &[&ids, &now.as_millis()]).await?;
+        parked.iter().filter_map(|row| person_row(row, 0).transpose()).collect()
+    }
+
+    async fn nack_event(
+        &self,
+        id: i64,
+        until: Timestamp,
+        now: Timestamp,
+    ) -> Result<Option<(bool, Option<PersonOf>)>, Fault> {
+        let nack =
+            "UPDATE civic_messaging.event SET nacked = TRUE, lease = $2, wait = greatest($2::bigint - $4::bigint, 0),
+                attempts = CASE WHEN parked IS NULL THEN attempts ELSE 0 END,
+                parked = CASE WHEN parked IS NULL AND attempts >= $3 THEN $4::bigint END,
+                held = held AND NOT (parked IS NULL AND attempts >= $3)
+             WHERE id = $1 AND acked IS NULL RETURNING parked IS NOT NULL, line, person";
+        let of = "SELECT line, person FROM civic_messaging.event WHERE id = $1";
+        if let Some((line, person)) = self.row(of, &[&id]).await?.map_or(Ok(None), |row| person_row(&row, 0))? {
+            // Before any row.
+            lock_person(self, &line, &person).await?;
+        }
+        let with: [&(dyn ToSql + Sync); 4] = [&id, &until.as_millis(), &EVENT_ATTEMPTS.cast_signed(), &now.as_millis()];
+        let row = self.row(nack, &with).await?;
+        row.map(|row| Ok((row.try_get(0)?, person_row(&row, 1)?))).transpose()
+    }
+
+    async fn hold_later_events(&self, id: i64, of: &PersonOf) -> Result<(), Fault> {
+        // By time of arrival, so that no more of the conversation is read. Another transaction ends or leases what is
+        // skipped.
+        let hold = "UPDATE civic_messaging.event SET held = TRUE WHERE id IN (
+                 SELECT id FROM civic_messaging.event
+                 WHERE line = $2 AND person = $3 AND id > $1 AND acked IS NULL AND parked IS NULL AND NOT held
+                   AND taken_in >= (SELECT taken_in FROM civic_messaging.event WHERE id = $1)
+                   AND taken_in <= coalesce((
+                       SELECT taken_in FROM civic_messaging.event
+                       WHERE line = $2 AND person = $3 AND id > $1 AND acked IS NULL AND parked IS NULL
+                         AND (nacked OR held) AND held ORDER BY id LIMIT 1), 9223372036854775807)
+                 FOR UPDATE SKIP LOCKED)";
+        self.put(hold, &[&id, &of.0, &of.1]).await
+    }
+
+    async fn release_events(&self, of: &PersonOf) -> Result<(), Fault> {
+        let release = "WITH waiting AS MATERIALIZED (
+                 SELECT id, nacked, held FROM civic_messaging.event
+                 WHERE line = $1 AND person = $2 AND acked IS NULL AND parked IS NULL AND (nacked OR held)
+                 ORDER BY id LIMIT $3)
+             UPDATE civic_messaging.event SET held = FALSE WHERE id IN (
+                 SELECT id FROM waiting
+                 WHERE held AND id <= coalesce((SELECT min(id) FROM waiting WHERE nacked), 9223372036854775807))";
+        lock_person(self, &of.0, &of.1).await?;
+        if self.change(release, &[&of.0, &of.1, &i64::from(RELEASED_MAX)]).await? > 0 {
+            self.notify(Notification::ToRead);
+        }
+        Ok(())
     }
 
     async fn parked_events(
@@ -401,7 +471,7 @@ impl Tx for Session {
         self.rows(parked, &[&line, &after, &i64::from(max), &foreign]).await?.iter().map(read_event).collect()
     }
 
-    async fn ack_event(&self, id: i64, now: Timestamp) -> Result<(), Fault> {
+    async fn ack_event(&self, id: i64, now: Timestamp) -> Result<Option<PersonOf>, Fault> {
         self.call(AckEvent(id, now.as_millis())).await
     }
 
@@ -550,8 +620,11 @@ impl Tx for Session {
     }
 
     async fn event_waits(&self, after: i64, max: u32) -> Result<Vec<EventWait>, Fault> {
-        let waits = "SELECT id, lease, wait FROM civic_messaging.event
-             WHERE acked IS NULL AND parked IS NULL AND id > $1 ORDER BY id LIMIT $2";
+        let waits = "(SELECT id, lease, wait FROM civic_messaging.event
+             WHERE acked IS NULL AND parked IS NULL AND NOT held AND id > $1 ORDER BY id LIMIT $2)
+             UNION ALL (SELECT id, lease, wait FROM civic_messaging.event
+             WHERE acked IS NULL AND parked IS NULL AND (nacked OR held) AND held AND id > $1 ORDER BY id LIMIT $2)
+             ORDER BY id LIMIT $2";
         let read = |row: &Row| {
             let lease = row.try_get::<_, Option<i64>>(1)?.map(Timestamp::from_millis);
             Ok(EventWait { id: row.try_get(0)?, lease, wait: row.try_get::<_, Option<i64>>(2)?.map(wait) })
@@ -610,21 +683,21 @@ impl Tx for Session {
 macro_rules! open_events {
     ($of:literal) => {
         concat!(
-            "acked IS NULL AND parked IS NULL AND (lease IS NULL OR lease <= $1) ",
+            "acked IS NULL AND parked IS NULL AND NOT held AND (lease IS NULL OR lease <= $1) ",
             $of,
             " AND NOT EXISTS (SELECT 1 FROM civic_messaging.event AS f WHERE f.acked IS NULL AND f.parked IS NULL
-                              AND f.nacked AND f.line = e.line AND f.person = e.person AND f.id < e.id)"
+                              AND (f.nacked OR f.held) AND f.line = e.line AND f.person = e.person AND f.id < e.id)"
         )
     };
 }
 
 /// Whoever leases one now has locked it.
-const NEXT_OF_ALL: &str = concat!(
+pub(super) const NEXT_OF_ALL: &str = concat!(
     "SELECT id, line, kind, body, attempts, taken_in FROM civic_messaging.event AS e WHERE ",
     open_events!(""),
     " ORDER BY id LIMIT $2 FOR UPDATE OF e SKIP LOCKED"
 );
-const NEXT_OF_LINE: &str = concat!(
+pub(super) const NEXT_OF_LINE: &str = concat!(
     "SELECT id, line, kind, body, attempts, taken_in FROM civic_messaging.event AS e WHERE ",
     open_events!("AND line = $3"),
     " ORDER BY id LIMIT $2 FOR UPDATE OF e SKIP LOCKED"
@@ -632,13 +705,14 @@ const NEXT_OF_LINE: &str = concat!(
 
 /// All lines but these, line by line, so that events left to others are not scanned; a few more of each line than
 /// needed, because some may be locked.
-const NEXT_OF_OWN: &str = concat!(
+pub(super) const NEXT_OF_OWN: &str = concat!(
     "WITH RECURSIVE lines (line) AS (
-         (SELECT line FROM civic_messaging.event WHERE acked IS NULL AND parked IS NULL AND line IS NOT NULL
+         (SELECT line FROM civic_messaging.event
+          WHERE acked IS NULL AND parked IS NULL AND NOT held AND line IS NOT NULL
           ORDER BY line LIMIT 1)
          UNION ALL
          SELECT (SELECT n.line FROM civic_messaging.event AS n
-                 WHERE n.acked IS NULL AND n.parked IS NULL AND n.line > lines.line ORDER BY n.line LIMIT 1)
+                 WHERE n.acked IS NULL AND n.parked IS NULL AND NOT n.held AND n.line > lines.line ORDER BY n.line LIMIT 1)
          FROM lines WHERE lines.line IS NOT NULL),
      found AS MATERIALIZED (
          SELECT of_line.id FROM lines, LATERAL (
@@ -650,7 +724,7 @@ const NEXT_OF_OWN: &str = concat!(
     open_events!("AND e.line IS NULL"),
     "    ORDER BY id LIMIT $2::bigint + 32))
      SELECT id, line, kind, body, attempts, taken_in FROM civic_messaging.event AS e
-     WHERE id IN (SELECT found.id FROM found) AND acked IS NULL AND parked IS NULL AND (lease IS NULL OR lease <= $1)
+     WHERE id IN (SELECT found.id FROM found) AND acked IS NULL AND parked IS NULL AND NOT held AND (lease IS NULL OR lease <= $1)
      ORDER BY id LIMIT $2 FOR UPDATE OF e SKIP LOCKED"
 );
 
@@ -662,6 +736,11 @@ fn first(row: Option<&Row>) -> Result<Option<i64>, Fault> {
 /// Returns the first column of all rows.
 fn all<'a, T: FromSql<'a>>(rows: &'a [Row]) -> Result<Vec<T>, Fault> {
     Ok(rows.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?)
+}
+
+/// Reads the line and the person of an event.
+fn person_row(row: &Row, column: usize) -> Result<Option<PersonOf>, Fault> {
+    Ok(row.try_get::<_, Option<String>>(column)?.zip(row.try_get(column + 1)?))
 }
 
 /// Reads a delivered event.

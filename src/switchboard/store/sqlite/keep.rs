@@ -37,6 +37,16 @@ const WAITING: &str = "SELECT line, state, CASE WHEN due <= ?1 THEN due END,
                 state IN ('queued', 'deferred') AND due > ?2
          FROM message INDEXED BY message_open WHERE settled IS NULL";
 
+/// The unread events: held ones are in an index of their own.
+const UNREAD: [&str; 2] = [
+    "SELECT line, n, (SELECT taken_in FROM event WHERE id = first)
+     FROM (SELECT line, count(*) AS n, min(id) AS first FROM event
+           WHERE acked IS NULL AND parked IS NULL AND NOT held GROUP BY line)",
+    "SELECT line, n, (SELECT taken_in FROM event WHERE id = first)
+     FROM (SELECT line, count(*) AS n, min(id) AS first FROM event
+           WHERE acked IS NULL AND parked IS NULL AND (nacked OR held) AND held GROUP BY line)",
+];
+
 pub(super) fn note(db: &Connection, lines: &[Line], now: Timestamp) -> rusqlite::Result<()> {
     for line in lines {
         let retention = line.retention.map(|time| i64::try_from(time.as_millis()).unwrap_or(i64::MAX));
@@ -154,14 +164,14 @@ pub(super) fn stats(db: &Connection, now: Timestamp) -> rusqlite::Result<Stats> 
         of.add(row.get(1)?, 1, (due.is_some().into(), due));
         of.implausible += count(row, 3)?;
     }
-    let events = "SELECT line, n, (SELECT taken_in FROM event WHERE id = first)
-         FROM (SELECT line, count(*) AS n, min(id) AS first FROM event WHERE acked IS NULL AND parked IS NULL
-               GROUP BY line)";
-    let mut events = db.prepare_cached(events)?;
-    let mut rows = events.query(())?;
-    while let Some(row) = rows.next()? {
-        let of = stats.counts_mut(row.get(0)?);
-        (of.unread, of.oldest_unread) = (count(row, 1)?, row.get(2)?);
+    for unread in UNREAD {
+        let mut events = db.prepare_cached(unread)?;
+        let mut rows = events.query(())?;
+        while let Some(row) = rows.next()? {
+            let (of, oldest) = (stats.counts_mut(row.get(0)?), row.get::<_, Option<Timestamp>>(2)?);
+            of.unread += count(row, 1)?;
+            of.oldest_unread = of.oldest_unread.into_iter().chain(oldest).min();
+        }
     }
     let parked = "SELECT line, count(*) FROM event WHERE acked IS NULL AND parked IS NOT NULL GROUP BY line";
     let mut parked = db.prepare_cached(parked)?;
@@ -227,6 +237,8 @@ mod tests {
             (OLD_MESSAGES, &["INDEX message_kept (line=? AND settled>? AND settled<?"]),
             (GOES_OUT, &["SEARCH f USING PRIMARY KEY (sha256=?)"]),
             (OLD_MARKS, &["INDEX conversation_heard (line=? AND heard<?"]),
+            (UNREAD[0], &["INDEX event_open_line"]),
+            (UNREAD[1], &["INDEX event_waiting"]),
             (OLD_EVENTS, &["INDEX event_kept (line=? AND taken_in<?"]),
         ] {
             let mut plan = db.prepare(&format!("EXPLAIN QUERY PLAN {sql}")).unwrap();

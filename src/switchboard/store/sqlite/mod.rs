@@ -19,9 +19,9 @@ use super::super::file::File;
 use super::super::flow::{self, Tx};
 use super::super::lanes::{Claims, Rooms};
 use super::super::record::{
-    Answers, Attempt, Bounded, Claimed, ClaimedFile, EVENT_ATTEMPTS, End, Enqueued, EventFilter, FallbackResults,
-    FallbackRow, Fetched, FileHold, Hold, InboxEvent, Incoming, Leases, New, PutOff, Recovered, Ruling, Settle,
-    StatusRow, Unbounded, Wait, Written, message_of, named, price_of,
+    Answers, Attempt, Bounded, Claimed, ClaimedFile, End, Enqueued, EventFilter, FallbackResults, FallbackRow, Fetched,
+    FileHold, Hold, InboxEvent, Incoming, Leases, New, PutOff, Recovered, Ruling, Settle, StatusRow, Unbounded, Wait,
+    Written, message_of, named, price_of,
 };
 use super::super::status::{Id, SendAttempt, State, Status};
 use super::super::watch::Stats;
@@ -395,6 +395,12 @@ impl Engine for Sqlite {
         Ok(())
     }
 
+    async fn change_lane(&self, hold: Hold, lane: String) -> Result<()> {
+        let changed = self.by_claim(hold, move |db| run(flow::change_lane(&Db(db), hold, &lane)).map(|()| true)).await;
+        self.claims.end(hold);
+        changed.map(drop)
+    }
+
     async fn put_off(&self, hold: Hold, off: PutOff) -> Result<bool> {
         let done = self.by_claim(hold, move |db| run(flow::put_off(&Db(db), hold, &off))).await?;
         self.claims.end(hold);
@@ -519,15 +525,7 @@ impl Engine for Sqlite {
     }
 
     async fn nack(&self, event: i64, until: Timestamp, now: Timestamp) -> Result<bool> {
-        self.run(move |db| {
-            let nack = "UPDATE event SET nacked = 1, lease = ?2, wait = max(?2 - ?4, 0),
-                        attempts = CASE WHEN parked IS NULL THEN attempts ELSE 0 END,
-                        parked = CASE WHEN parked IS NULL AND attempts >= ?3 THEN ?4 END
-                 WHERE id = ?1 AND acked IS NULL RETURNING parked IS NOT NULL";
-            let parked = db.prepare_cached(nack)?.query_row((event, until, EVENT_ATTEMPTS, now), |row| row.get(0));
-            Ok(parked.optional()?.unwrap_or(false))
-        })
-        .await
+        self.run(move |db| run(flow::nack(&Db(db), event, until, now))).await
     }
 
     async fn parked_events(&self, of: &EventFilter, after: i64, now: Timestamp, max: u32) -> Result<Vec<InboxEvent>> {
@@ -536,7 +534,7 @@ impl Engine for Sqlite {
     }
 
     async fn ack(&self, event: i64, now: Timestamp) -> Result<()> {
-        self.run(move |db| run(Db(db).ack_event(event, now))).await
+        self.run(move |db| run(flow::ack(&Db(db), event, now))).await
     }
 
     async fn status(&self, id: Id) -> Result<Option<Status>> {
@@ -817,6 +815,7 @@ mod tests {
             message: Message::text(to, text).key("k"),
             key,
             priority: 2,
+            account: None,
             due: now,
             deferred: None,
             fallback: None,

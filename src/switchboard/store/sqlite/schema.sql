@@ -6,7 +6,7 @@ CREATE TABLE message (
     body TEXT NOT NULL,
     digest TEXT NOT NULL,
     priority INTEGER NOT NULL,
-    -- The queue: the line, and the kind of the recipient's address.
+    -- The queue: the line and the kind of the recipient's address, and the account if only that may send it next.
     lane TEXT NOT NULL,
     state TEXT NOT NULL,
     -- Waits for its time outside the order of its conversation, and holds back none.
@@ -79,7 +79,7 @@ CREATE TABLE attempt (
     code TEXT,
     -- The failure was transient.
     passing INTEGER NOT NULL DEFAULT 0,
-    -- The outcome is unknown, without failover to another gateway.
+    -- It must not fail over to another account.
     bound INTEGER NOT NULL DEFAULT 0,
     segments INTEGER,
     -- The price from the gateway, in millionths of the currency.
@@ -146,6 +146,8 @@ CREATE TABLE event (
     attempts INTEGER NOT NULL DEFAULT 0,
     -- It failed, and later events of its person wait.
     nacked INTEGER NOT NULL DEFAULT 0,
+    -- It waits behind such an event, and is not searched.
+    held INTEGER NOT NULL DEFAULT 0,
     -- When it was parked: only a person has it delivered again.
     parked INTEGER,
     acked INTEGER,
@@ -153,11 +155,11 @@ CREATE TABLE event (
     removed INTEGER
 ) STRICT;
 CREATE UNIQUE INDEX event_dedupe ON event (dedupe) WHERE dedupe IS NOT NULL;
-CREATE INDEX event_open ON event (id) WHERE acked IS NULL AND parked IS NULL;
-CREATE INDEX event_open_line ON event (line, id) WHERE acked IS NULL AND parked IS NULL;
+CREATE INDEX event_open ON event (id) WHERE acked IS NULL AND parked IS NULL AND NOT held;
+CREATE INDEX event_open_line ON event (line, id) WHERE acked IS NULL AND parked IS NULL AND NOT held;
 CREATE INDEX event_parked ON event (line, id) WHERE acked IS NULL AND parked IS NOT NULL;
-CREATE INDEX event_failing ON event (line, person, id)
-    WHERE acked IS NULL AND parked IS NULL AND nacked;
+CREATE INDEX event_waiting ON event (line, person, id, nacked, held)
+    WHERE acked IS NULL AND parked IS NULL AND (nacked OR held);
 CREATE INDEX event_person ON event (line, person, taken_in, id) WHERE person IS NOT NULL;
 
 CREATE INDEX event_kept ON event (line, taken_in) WHERE acked IS NOT NULL AND removed IS NULL;

@@ -10,12 +10,12 @@ use rusqlite::{Connection, OptionalExtension, Params, Row, params};
 
 use super::super::super::fallback::First;
 use super::super::super::flow::Tx;
-use super::super::super::lanes::lane;
+use super::super::super::lanes::lane_of;
 use super::super::super::outbox::{self};
 use super::super::super::record::{
-    DeliveryRow, End, EventContent, EventFilter, EventRow, EventWait, FALLBACKS_MAX, FallbackRow, FileHold, FileRow,
-    HELD_BACK, Hold, InboxEvent, Leases, LinkRow, Mark, MessageRow, MessageWait, New, PutOff, RESTORED, Settle,
-    Written, reached,
+    DeliveryRow, EVENT_ATTEMPTS, End, EventContent, EventFilter, EventRow, EventWait, FALLBACKS_MAX, FallbackRow,
+    FileHold, FileRow, HELD_BACK, Hold, InboxEvent, Leases, LinkRow, Mark, MessageRow, MessageWait, New, PersonOf,
+    PutOff, RELEASED_MAX, RESTORED, Settle, Written, reached,
 };
 use super::super::super::status::{State, Status};
 use super::{claim, status};
@@ -129,7 +129,8 @@ impl Db<'_> {
             return self.rows(NEXT_OF_ALL, (now, max), id);
         }
         // Line by line, so that events left to others are not scanned.
-        let after = "SELECT min(line) FROM event WHERE acked IS NULL AND parked IS NULL AND line > ?1";
+        let after = "SELECT min(line) FROM event
+             WHERE acked IS NULL AND parked IS NULL AND NOT held AND line > ?1";
         let (mut found, mut line) = (self.rows(NEXT_OF_NONE, (now, max), id)?, String::new());
         while let Some(next) = self.row(after, (&line,), |row| row.get::<_, Option<String>>(0))?.flatten() {
             line = next;
@@ -159,21 +160,27 @@ fn message_row(row: &Row<'_>) -> rusqlite::Result<MessageRow> {
     Ok(MessageRow { line, recipient, priority, state, delivery, attempts })
 }
 
+/// Reads the line and the person of an event.
+fn person_row(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<PersonOf>> {
+    Ok(row.get::<_, Option<String>>(column)?.zip(row.get(column + 1)?))
+}
+
 /// Reads a delivered event.
 fn read_event(row: &Row<'_>) -> rusqlite::Result<InboxEvent> {
     let what = EventContent::read(&row.get::<_, String>(2)?, &row.get::<_, String>(3)?);
     Ok(InboxEvent { id: row.get(0)?, line: row.get(1)?, what, attempts: row.get(4)?, taken_in: row.get(5)? })
 }
 
-/// The events that are not leased, and do not wait behind a failed event of their person.
+/// The events that are not leased, and do not wait behind a failed event of their person: all that do are marked as
+/// held, but the condition alone decides.
 macro_rules! open_events {
     ($of:literal) => {
         concat!(
             "SELECT id FROM event AS e
-             WHERE acked IS NULL AND parked IS NULL AND (lease IS NULL OR lease <= ?1) ",
+             WHERE acked IS NULL AND parked IS NULL AND NOT held AND (lease IS NULL OR lease <= ?1) ",
             $of,
             " AND NOT EXISTS (SELECT 1 FROM event AS f WHERE f.acked IS NULL AND f.parked IS NULL
-                              AND f.nacked AND f.line = e.line AND f.person = e.person AND f.id < e.id)
+                              AND (f.nacked OR f.held) AND f.line = e.line AND f.person = e.person AND f.id < e.id)
              ORDER BY id LIMIT ?2"
         )
     };
@@ -210,7 +217,7 @@ impl Tx for Db<'_> {
             instead_of,
             new.deferred.as_ref().map(ToString::to_string),
             new.fallback.as_ref().map(|fallback| fallback.message.to.expose()),
-            lane(&new.line, &new.message.to),
+            lane_of(new),
             planned,
             new.wait().map(millis),
             new.message.not_after
@@ -252,6 +259,10 @@ impl Tx for Db<'_> {
         let of = "SELECT line, recipient, priority, state, delivery, attempts FROM message
              WHERE id = ?1 AND (fence = ?2 AND state = 'sending' OR fence < ?2 AND state IN ('queued', 'deferred'))";
         done(self.row(of, (hold.id.0, hold.fence), message_row))
+    }
+
+    fn set_lane(&self, id: i64, lane: &str) -> Done<()> {
+        self.put("UPDATE message SET lane = ?2 WHERE id = ?1", (id, lane))
     }
 
     fn set_earlier(&self, id: i64) -> Done<()> {
@@ -408,8 +419,10 @@ impl Tx for Db<'_> {
 
     fn insert_event(&self, event: &EventRow<'_>) -> Done<bool> {
         let EventRow { line, dedupe, kind, person, body, files, taken_in } = *event;
-        let insert = "INSERT OR IGNORE INTO event (line, dedupe, kind, person, body, taken_in, lease)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
+        let insert = "INSERT OR IGNORE INTO event (line, dedupe, kind, person, body, taken_in, lease, held)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, EXISTS (
+                 SELECT 1 FROM event WHERE line = ?1 AND person = ?4
+                   AND acked IS NULL AND parked IS NULL AND (nacked OR held)))";
         let file = "INSERT INTO file (event, n, state, due) VALUES (?1, ?2, 'waiting', ?3)";
         done_all(|| {
             let held_back = (files > 0).then(|| taken_in.plus(HELD_BACK));
@@ -442,9 +455,44 @@ impl Tx for Db<'_> {
         done(events.iter().try_for_each(|event| self.change(hold, (event.id, until, event.attempts)).map(drop)))
     }
 
-    fn park_events(&self, ids: &[i64], now: Timestamp) -> Done<()> {
-        let park = "UPDATE event SET parked = ?2 WHERE id = ?1";
-        done(ids.iter().try_for_each(|id| self.change(park, (id, now)).map(drop)))
+    fn park_events(&self, ids: &[i64], now: Timestamp) -> Done<Vec<PersonOf>> {
+        let park = "UPDATE event SET parked = ?2, held = 0 WHERE id = ?1 RETURNING line, person";
+        done_all(|| {
+            let parked = ids.iter().map(|id| self.row(park, (id, now), |row| person_row(row, 0)).map(Option::flatten));
+            parked.filter_map(Result::transpose).collect()
+        })
+    }
+
+    fn nack_event(&self, id: i64, until: Timestamp, now: Timestamp) -> Done<Option<(bool, Option<PersonOf>)>> {
+        let nack = "UPDATE event SET nacked = 1, lease = ?2, wait = max(?2 - ?4, 0),
+                attempts = CASE WHEN parked IS NULL THEN attempts ELSE 0 END,
+                parked = CASE WHEN parked IS NULL AND attempts >= ?3 THEN ?4 END,
+                held = CASE WHEN parked IS NULL AND attempts >= ?3 THEN 0 ELSE held END
+             WHERE id = ?1 AND acked IS NULL RETURNING parked IS NOT NULL, line, person";
+        done(self.row(nack, (id, until, EVENT_ATTEMPTS, now), |row| Ok((row.get(0)?, person_row(row, 1)?))))
+    }
+
+    fn hold_later_events(&self, id: i64, of: &PersonOf) -> Done<()> {
+        // By time of arrival, so that no more of the conversation is read.
+        let hold = "UPDATE event SET held = 1
+             WHERE line = ?2 AND person = ?3 AND id > ?1 AND acked IS NULL AND parked IS NULL AND NOT held
+               AND taken_in >= (SELECT taken_in FROM event WHERE id = ?1)
+               AND taken_in <= coalesce((
+                   SELECT taken_in FROM event INDEXED BY event_waiting
+                   WHERE line = ?2 AND person = ?3 AND id > ?1 AND acked IS NULL AND parked IS NULL
+                     AND (nacked OR held) AND held ORDER BY id LIMIT 1), 9223372036854775807)";
+        self.put(hold, (id, &of.0, &of.1))
+    }
+
+    fn release_events(&self, of: &PersonOf) -> Done<()> {
+        let release = "WITH waiting (id, nacked, held) AS MATERIALIZED (
+                 SELECT id, nacked, held FROM event INDEXED BY event_waiting
+                 WHERE line = ?1 AND person = ?2 AND acked IS NULL AND parked IS NULL AND (nacked OR held)
+                 ORDER BY id LIMIT ?3)
+             UPDATE event SET held = 0 WHERE id IN (
+                 SELECT id FROM waiting
+                 WHERE held AND id <= coalesce((SELECT min(id) FROM waiting WHERE nacked), 9223372036854775807))";
+        self.put(release, (&of.0, &of.1, RELEASED_MAX))
     }
 
     fn parked_events(&self, of: &EventFilter, foreign: &[String], after: i64, max: u32) -> Done<Vec<InboxEvent>> {
@@ -462,8 +510,14 @@ impl Tx for Db<'_> {
         }
     }
 
-    fn ack_event(&self, id: i64, now: Timestamp) -> Done<()> {
-        self.put("UPDATE event SET acked = ?2 WHERE id = ?1 AND acked IS NULL", (id, now))
+    fn ack_event(&self, id: i64, now: Timestamp) -> Done<Option<PersonOf>> {
+        let ack = "UPDATE event SET acked = ?2 WHERE id = ?1 AND acked IS NULL RETURNING line, person";
+        let waits = "SELECT 1 FROM event INDEXED BY event_waiting
+             WHERE line = ?1 AND person = ?2 AND acked IS NULL AND parked IS NULL AND (nacked OR held) LIMIT 1";
+        done_all(|| {
+            let Some(of) = self.row(ack, (id, now), |row| person_row(row, 0))?.flatten() else { return Ok(None) };
+            Ok(self.row(waits, (&of.0, &of.1), |_| Ok(()))?.map(|()| of))
+        })
     }
 
     fn attended_since(&self, at: Timestamp) -> Done<Vec<String>> {
@@ -586,7 +640,13 @@ impl Tx for Db<'_> {
     }
 
     fn event_waits(&self, after: i64, max: u32) -> Done<Vec<EventWait>> {
-        let waits = "SELECT id, lease, wait FROM event WHERE acked IS NULL AND parked IS NULL AND id > ?1
+        let waits = "SELECT * FROM (
+                 SELECT id, lease, wait FROM event
+                 WHERE acked IS NULL AND parked IS NULL AND NOT held AND id > ?1 ORDER BY id LIMIT ?2)
+             UNION ALL SELECT * FROM (
+                 SELECT id, lease, wait FROM event INDEXED BY event_waiting
+                 WHERE acked IS NULL AND parked IS NULL AND (nacked OR held) AND held AND id > ?1
+                 ORDER BY id LIMIT ?2)
              ORDER BY id LIMIT ?2";
         done(self.rows(waits, (after, max), |row| {
             Ok(EventWait { id: row.get(0)?, lease: row.get(1)?, wait: row.get::<_, Option<i64>>(2)?.map(wait) })
@@ -682,6 +742,41 @@ mod tests {
             assert!(next.query((n, n, n.to_string())).unwrap().next().unwrap().is_none());
         }
         assert_eq!(next.get_status(StatementStatus::RePrepare), 0);
+    }
+
+    #[test]
+    fn held_events_are_not_searched() {
+        let db = Connection::open_in_memory().unwrap();
+        super::super::keep_statements(&db).unwrap();
+        db.execute_batch(include_str!("schema.sql")).unwrap();
+        // As many of one person, behind the first, which failed.
+        let insert = "WITH RECURSIVE n (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n WHERE n < 10000)
+             INSERT INTO event (line, kind, person, body, taken_in) SELECT 'desk', 'event', 'they', '', n FROM n";
+        db.execute(insert, ()).unwrap();
+        let now = Timestamp::from_millis(20_000);
+        let in_steps = |sql: &str, find: &dyn Fn(&mut rusqlite::Statement<'_>) -> Option<i64>| {
+            let mut statement = db.prepare(sql).unwrap();
+            let found = find(&mut statement);
+            (found, statement.get_status(StatementStatus::VmStep))
+        };
+        let of_line =
+            || in_steps(NEXT_OF_LINE, &|next| next.query_row((now, 1, "desk"), |row| row.get(0)).optional().unwrap());
+        let of_all = || in_steps(NEXT_OF_ALL, &|next| next.query_row((now, 1), |row| row.get(0)).optional().unwrap());
+        run(flow::nack(&Db(&db), 1, now.plus(Duration::from_secs(60)), now)).unwrap();
+        for (found, steps) in [of_line(), of_all()] {
+            assert!(found.is_none() && steps < 200, "{steps} steps");
+        }
+        // Nor does a further failure, or a release, mark or read all of them.
+        let changes = || db.query_row("SELECT total_changes()", (), |row| row.get::<_, i64>(0)).unwrap();
+        let before = changes();
+        run(flow::nack(&Db(&db), 1, now.plus(Duration::from_secs(90)), now)).unwrap();
+        run(flow::ack(&Db(&db), 1, now)).unwrap();
+        for id in 2..50 {
+            assert_eq!(of_line().0, Some(id));
+            run(flow::ack(&Db(&db), id, now)).unwrap();
+        }
+        assert!(changes() - before < 50 * i64::from(RELEASED_MAX + 1), "{}", changes() - before);
+        assert!(of_line().1 < 200, "{} steps", of_line().1);
     }
 
     #[test]
