@@ -286,12 +286,12 @@ pub(super) async fn acceptance_is_not_above_accepted(run: &Run<'_>) -> CheckResu
         let CallResult::Accepted(accepted) = run.replay(&exchange, |_, step| step.unconditional()).await?.result else {
             continue;
         };
-        let told = accepted.status.as_deref().is_some_and(|status| {
+        let stated = accepted.status.as_deref().is_some_and(|status| {
             let answer = exchange.steps.last().map(|step| step.answer().clone()).unwrap_or_default();
             !status.is_empty() && answer.windows(status.len()).any(|piece| piece == status.as_bytes())
         });
         let (state, place) = (accepted.state, exchange.place);
-        let proven = told || matches!(state, DeliveryState::Accepted | DeliveryState::Unrecognised);
+        let proven = stated || matches!(state, DeliveryState::Accepted | DeliveryState::Unrecognised);
         ensure!(proven, "{place}: expected Accepted, got {state:?} without the gateway's status in `Accepted::status`");
         let read = matches!(state, DeliveryState::Delivered | DeliveryState::Read);
         ensure!(!read, "{place}: expected an acceptance, got {state:?}: report it as a delivery event");
