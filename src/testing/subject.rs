@@ -668,6 +668,21 @@ impl Signer {
         })
     }
 
+    /// Adds a fixed token in this header.
+    pub fn header_token(header: &'static str) -> Self {
+        Self::new(SignatureCoverage::Nothing, move |request, secret, _| {
+            insert(request, HeaderName::from_static(header), secret);
+        })
+    }
+
+    /// Adds this user and the secret as `Authorization: Basic`.
+    pub fn basic(user: &'static str) -> Self {
+        Self::new(SignatureCoverage::Nothing, move |request, secret, _| {
+            let credentials = BASE64_STANDARD.encode(format!("{user}:{secret}"));
+            insert(request, AUTHORIZATION, &format!("Basic {credentials}"));
+        })
+    }
+
     /// Adds a fixed token in this query parameter.
     pub fn query_token(parameter: &'static str) -> Self {
         Self::new(SignatureCoverage::Nothing, move |request, secret, _| {

@@ -36,7 +36,7 @@ mod form;
 mod scheme;
 pub use crate::model::id::CallbackUrl;
 pub use form::Form;
-pub use scheme::{BearerToken, HmacSha256, QueryToken, SignatureEncoding, Unsigned};
+pub use scheme::{Basic, BearerToken, HeaderToken, HmacSha256, QueryToken, SignatureEncoding, Unsigned};
 
 /// The maximum length of a body in bytes: 4 MiB. Meta sends up to 3 MB.
 pub const BODY_MAX: usize = 4 * 1024 * 1024;
@@ -202,8 +202,8 @@ impl<'a> Unverified<'a> {
 /// A signature scheme: proves that a webhook is from the gateway.
 ///
 /// A scheme compares in constant time, verifies before it parses, and uses no clock but [`Unverified::arrived`].
-/// [`HmacSha256`], [`BearerToken`], [`QueryToken`] and [`Unsigned`] are shared by several gateways. A custom scheme for
-/// a gateway with a token in its own header:
+/// [`HmacSha256`], [`BearerToken`], [`HeaderToken`], [`Basic`], [`QueryToken`] and [`Unsigned`] are shared by several
+/// gateways. A gateway with a scheme of its own needs these few lines, here for a token in a header:
 ///
 /// ```
 /// use civic_messaging::webhook::{SignatureCoverage, Refusal, Scheme, Unverified, SigningSecret, Verification, Verified};

@@ -6,6 +6,7 @@ use hmac::{Hmac, KeyInit, Mac};
 use http::HeaderName;
 use http::header::AUTHORIZATION;
 use sha2::Sha256;
+use zeroize::Zeroizing;
 
 use super::{Refusal, Scheme, SignatureCoverage, SigningSecret, Unverified, Verification, Verified};
 use crate::model::digest::sha256_from_hex;
@@ -117,14 +118,107 @@ impl Scheme for BearerToken {
         };
         let token = header.as_bytes().split_at_checked(7).filter(|(scheme, _)| scheme.eq_ignore_ascii_case(b"bearer "));
         let Some((_, token)) = token else { return Verification::Refused(Refusal::Wrong) };
-        match self.tokens.iter().find(|expected| expected.secret().matches(token)) {
-            Some(expected) => Verification::Open(Verified::new(&unverified, unverified.body().clone(), expected)),
+        opened(&unverified, &self.tokens, token)
+    }
+
+    fn covers(&self) -> SignatureCoverage {
+        SignatureCoverage::Nothing
+    }
+}
+
+/// A fixed token in a header of the gateway's own. It authenticates the sender, not the content.
+///
+/// ```
+/// use civic_messaging::Secret;
+/// use civic_messaging::webhook::{HeaderToken, Request, SigningSecret};
+/// use http::HeaderName;
+///
+/// let tokens = ["a-new-token", "an-old-token"].map(|token| SigningSecret::new(Secret::new(token).unwrap()));
+/// let scheme = HeaderToken::new(HeaderName::from_static("x-acme-token"), tokens);
+/// let request = http::Request::post("/").header("x-acme-token", "an-old-token").body("{}").unwrap();
+/// assert!(Request::from(request).open(&scheme).is_ok());
+/// ```
+#[derive(Clone, Debug)]
+pub struct HeaderToken {
+    header: HeaderName,
+    tokens: Vec<SigningSecret>,
+}
+
+impl HeaderToken {
+    /// Creates the scheme with these tokens in this header. Without any, it refuses every request.
+    pub fn new(header: HeaderName, tokens: impl IntoIterator<Item = SigningSecret>) -> Self {
+        Self { header, tokens: tokens.into_iter().collect() }
+    }
+}
+
+impl Scheme for HeaderToken {
+    fn verify(&self, unverified: Unverified<'_>) -> Verification {
+        // Two values are ambiguous: a proxy may check one of them, and we the other.
+        let mut values = unverified.headers().get_all(&self.header).iter();
+        let (Some(token), None) = (values.next(), values.next()) else {
+            let missing = !unverified.headers().contains_key(&self.header);
+            return Verification::Refused(if missing { Refusal::Missing } else { Refusal::Wrong });
+        };
+        opened(&unverified, &self.tokens, token.as_bytes())
+    }
+
+    fn covers(&self) -> SignatureCoverage {
+        SignatureCoverage::Nothing
+    }
+}
+
+/// A user and a password as `Authorization: Basic`. It authenticates the sender, not the content.
+///
+/// ```
+/// use civic_messaging::Secret;
+/// use civic_messaging::webhook::{Basic, Request, SigningSecret};
+///
+/// let scheme = Basic::new("acme", [SigningSecret::new(Secret::new("a-long-password").unwrap())]);
+/// let request = http::Request::post("/").header("authorization", "Basic YWNtZTphLWxvbmctcGFzc3dvcmQ=").body("{}").unwrap();
+/// assert!(Request::from(request).open(&scheme).is_ok());
+/// ```
+#[derive(Clone, Debug)]
+pub struct Basic {
+    user: String,
+    passwords: Vec<SigningSecret>,
+}
+
+impl Basic {
+    /// Creates the scheme with this user and these passwords. Without any, it refuses every request.
+    pub fn new(user: impl Into<String>, passwords: impl IntoIterator<Item = SigningSecret>) -> Self {
+        Self { user: user.into(), passwords: passwords.into_iter().collect() }
+    }
+}
+
+impl Scheme for Basic {
+    fn verify(&self, unverified: Unverified<'_>) -> Verification {
+        let Some(header) = unverified.headers().get(AUTHORIZATION) else {
+            return Verification::Refused(Refusal::Missing);
+        };
+        let encoded =
+            header.as_bytes().split_at_checked(6).filter(|(scheme, _)| scheme.eq_ignore_ascii_case(b"basic "));
+        let Some(Ok(decoded)) = encoded.map(|(_, encoded)| BASE64_STANDARD.decode(encoded)) else {
+            return Verification::Refused(Refusal::Wrong);
+        };
+        let decoded = Zeroizing::new(decoded);
+        // A user contains no colon; a password may.
+        let password = decoded.strip_prefix(self.user.as_bytes()).and_then(|rest| rest.strip_prefix(b":"));
+        match password {
+            Some(password) => opened(&unverified, &self.passwords, password),
             None => Verification::Refused(Refusal::Wrong),
         }
     }
 
     fn covers(&self) -> SignatureCoverage {
         SignatureCoverage::Nothing
+    }
+}
+
+/// Opens a webhook that proves itself by a fixed token.
+fn opened(unverified: &Unverified<'_>, tokens: &[SigningSecret], token: &[u8]) -> Verification {
+    match tokens.iter().find(|expected| expected.secret().matches(token)) {
+        Some(expected) => Verification::Open(Verified::new(unverified, unverified.body().clone(), expected)),
+        None => Verification::Refused(Refusal::Wrong),
     }
 }
 
@@ -277,6 +371,49 @@ mod tests {
             assert!(matches!(with(bad), Err(http::StatusCode::FORBIDDEN | http::StatusCode::UNAUTHORIZED)), "{bad}");
         }
         assert_eq!(with("id=7").unwrap_err(), 401);
+    }
+
+    #[test]
+    fn header_token_is_compared_whole_and_stands_alone() {
+        let scheme =
+            HeaderToken::new(HeaderName::from_static("x-token"), [secret("first-token"), secret("next-token")]);
+        let with = |values: &[&str]| {
+            let request = http::Request::post("/");
+            let request = values.iter().fold(request, |request, value| request.header("x-token", *value));
+            let request = Request::from(request.body("{}").unwrap());
+            request.open(&scheme).map(|_| ()).map_err(|e| e.webhook_status().as_u16())
+        };
+        assert_eq!((with(&["first-token"]), with(&["next-token"])), (Ok(()), Ok(())));
+        assert_eq!(with(&[]), Err(401));
+        for bad in
+            [&["first-toke"][..], &["first-token2"], &[""], &["first-token", "first-token"], &["x", "first-token"]]
+        {
+            assert_eq!(with(bad), Err(403), "{bad:?}");
+        }
+        let none = HeaderToken::new(HeaderName::from_static("x-token"), []);
+        assert!(Request::from(http::Request::post("/").header("x-token", "").body("").unwrap()).open(&none).is_err());
+    }
+
+    #[test]
+    fn basic_compares_user_and_password_whole() {
+        let scheme = Basic::new("acme", [secret("a-long:password"), secret("another-password")]);
+        let with = |value: String| {
+            let request = http::Request::post("/").header("authorization", value).body("{}").unwrap();
+            Request::from(request).open(&scheme).map(|_| ()).map_err(|e| e.webhook_status().as_u16())
+        };
+        let basic = |text: &str| format!("Basic {}", BASE64_STANDARD.encode(text));
+        assert_eq!(with(basic("acme:a-long:password")), Ok(()));
+        assert_eq!(with(basic("acme:another-password").replace("Basic", "basic")), Ok(()));
+        for bad in
+            ["acme:a-long", "acme:", "acme", "", "acm:another-password", "acme2:another-password", ":another-password"]
+        {
+            assert_eq!(with(basic(bad)), Err(403), "{bad}");
+        }
+        for bad in ["Basic", "Basic ", "Basic ***", "Bearer another-password"] {
+            assert_eq!(with(bad.to_owned()), Err(403), "{bad}");
+        }
+        let missing = Request::from(http::Request::post("/").body("{}").unwrap()).open(&scheme);
+        assert_eq!(missing.unwrap_err().webhook_status(), 401);
     }
 
     #[test]

@@ -7,3 +7,5 @@ mod corpus;
 mod mutations;
 #[path = "../support/mod.rs"]
 mod support;
+#[cfg(feature = "testing")]
+mod tokens;
