@@ -454,13 +454,16 @@ impl Line {
         ] {
             webhooks.push(post(self.status(status, json!({}))).brings([ExpectedEvent::delivery(SID, state)]));
         }
-        for (status, code, state) in [
-            ("undelivered", "30003", DeliveryState::Failed),
-            ("failed", "30008", DeliveryState::Failed),
-            ("failed", "30036", DeliveryState::Expired),
+        for (n, status, code, state) in [
+            (31, "undelivered", "30003", DeliveryState::Failed),
+            (32, "failed", "30008", DeliveryState::Failed),
+            (33, "failed", "30036", DeliveryState::Expired),
         ] {
-            let fields = self.status(status, json!({ "ErrorCode": code, "ErrorMessage": "It could not be delivered" }));
-            webhooks.push(post(fields).brings([ExpectedEvent::delivery(SID, state)]));
+            let failed = json!({
+                "MessageSid": sid(n), "SmsSid": sid(n), "ErrorCode": code,
+                "ErrorMessage": "It could not be delivered",
+            });
+            webhooks.push(post(self.status(status, failed)).brings([ExpectedEvent::delivery(sid(n), state)]));
         }
         if self.mark.is_empty() {
             let rcs = json!({ "From": format!("rcs:{THEIRS}"), "Body": "STOP" });
