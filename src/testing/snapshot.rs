@@ -14,7 +14,7 @@ use super::describe::{described, described_error};
 use super::request::ReceivedRequest;
 use super::run::{CallResult, CheckError, CheckResult, OWN, Replayed, Run, ensure};
 use crate::media::Digest;
-use crate::model::error::Error;
+use crate::model::error::{Error, Result};
 use crate::model::id::MessageId;
 use crate::model::lookup::LookupOutcome;
 use crate::webhook::Received;
@@ -31,7 +31,7 @@ pub(super) struct Entry {
 }
 
 impl Entry {
-    pub(super) fn received(name: String, received: &crate::Result<Received>) -> Self {
+    pub(super) fn received(name: String, received: &Result<Received>) -> Self {
         let (summary, result) = match received {
             Ok(received) => {
                 let response = json!({
