@@ -76,7 +76,7 @@ fn unknown_outcome_names_its_gateway() {
     // A rejection by the retry does not settle the unknown first attempt.
     first.will_lose_response();
     first.will_fail(opted_out());
-    let again = Retry::new().clock(clock.clone()).layer(first.clone());
+    let again = Retry::new().clock(clock.clone()).random(super::random()).layer(first.clone());
     let error = clock.run(again.send(&resent("three"))).unwrap_err();
     assert_eq!((error.outcome(), error.kind()), (Outcome::Unknown, ErrorKind::OptedOut));
 }
@@ -86,7 +86,12 @@ fn waiting_send_skips_gateway_whose_breaker_opened() {
     let clock = clock();
     let (first, second) = (mock("first", Some(Rate::per_second(1))), mock("second", None));
     (0..100).for_each(|_| first.will_fail(Error::new(ErrorKind::Unavailable, "no connection could be made")));
-    let stack = Stack::new(first.clone()).failover_to(second.clone()).clock(clock.clone()).build().unwrap();
+    let stack = Stack::new(first.clone())
+        .failover_to(second.clone())
+        .clock(clock.clone())
+        .random(super::random())
+        .build()
+        .unwrap();
     let send = |n| {
         let message = Message::text(person(n), "Hello");
         let stack = &stack;

@@ -150,7 +150,7 @@ fn failover<const N: usize>(members: [&Arc<Scripted>; N]) -> Failover {
 #[test]
 fn retry_stays_unknown_after_an_unknown_attempt() {
     let (clock, mock) = (clock(), Mock::sms());
-    let sms = Retry::new().clock(clock.clone()).layer(mock.clone());
+    let sms = Retry::new().clock(clock.clone()).random(super::random()).layer(mock.clone());
     mock.will_fail(Error::unknown("no answer"));
     mock.will_fail(rejected(ErrorKind::Account));
     let error = clock.run(sms.send(&resend())).unwrap_err();
@@ -164,14 +164,18 @@ fn retry_stays_unknown_after_an_unknown_attempt() {
 fn retry_of_sends_ends_by_time_and_of_reads_by_attempts() {
     let (clock, mock) = (clock(), Mock::sms());
     let schedule = Schedule::new().attempts(100).unwrap().within(secs(5));
-    let sms = Retry::new().schedule(schedule).clock(clock.clone()).layer(mock.clone());
+    let sms = Retry::new().schedule(schedule).clock(clock.clone()).random(super::random()).layer(mock.clone());
     (0..100).for_each(|_| mock.will_fail(rejected(ErrorKind::RateLimited).with_retry(true, Some(secs(2)))));
     let begun = clock.monotonic();
     clock.run(sms.send(&hello(1))).unwrap_err();
     assert!(clock.monotonic() - begun <= secs(5) && mock.sent().len() <= 3, "{}", mock.sent().len());
     let gate = Arc::new(scripted("a", "a"));
     *gate.fails.lock().unwrap() = 100;
-    let sms = Retry::new().schedule(Schedule::new().within(secs(3600))).clock(clock.clone()).layer(gate.clone());
+    let sms = Retry::new()
+        .schedule(Schedule::new().within(secs(3600)))
+        .clock(clock.clone())
+        .random(super::random())
+        .layer(gate.clone());
     assert!(clock.run(sms.health()).is_err());
     assert_eq!(gate.calls().len(), 4);
 }
@@ -179,7 +183,7 @@ fn retry_of_sends_ends_by_time_and_of_reads_by_attempts() {
 #[test]
 fn channels_of_one_retry_share_its_budget() {
     let (clock, mock) = (clock(), Mock::sms());
-    let retry = Retry::new().budget(Budget::new().share(0.0, 1).unwrap()).clock(clock.clone());
+    let retry = Retry::new().budget(Budget::new().share(0.0, 1).unwrap()).clock(clock.clone()).random(super::random());
     (0..10).for_each(|_| mock.will_fail(down()));
     for sms in [retry.layer(mock.clone()), retry.layer(mock.clone())] {
         _ = clock.run(sms.send(&hello(1)));
@@ -193,7 +197,7 @@ fn reads_are_retried_and_writes_are_not() {
     for what in ["poll", "look_up", "fetch", "health", "signal"] {
         let gate = Arc::new(scripted("a", "a"));
         *gate.fails.lock().unwrap() = 1;
-        let sms = Retry::new().clock(clock.clone()).layer(gate.clone());
+        let sms = Retry::new().clock(clock.clone()).random(super::random()).layer(gate.clone());
         clock.run(async {
             let mock = Mock::whatsapp();
             let hook = mock.receive(&mock.arrives("+447700900123", "Hi")).await.unwrap();
@@ -213,7 +217,7 @@ fn reads_are_retried_and_writes_are_not() {
 fn retry_stops_at_expiry_and_resends_on_request() {
     let (clock, mock) = (clock(), Mock::sms());
     let mock = mock.clock(clock.clone());
-    let sms = Retry::new().clock(clock.clone()).layer(mock.clone());
+    let sms = Retry::new().clock(clock.clone()).random(super::random()).layer(mock.clone());
     mock.will_fail(rejected(ErrorKind::RateLimited).with_retry(true, Some(secs(9))));
     let error = clock.run(sms.send(&hello(1).not_after(clock.now().plus(secs(5))))).unwrap_err();
     assert_eq!((error.kind(), mock.sent().len()), (ErrorKind::RateLimited, 1));
@@ -494,7 +498,13 @@ fn failover_keeps_its_order() {
             two.sent().len()
         );
         let (one, two) = (Mock::sms(), Mock::sms());
-        let sms = Stack::new(one.clone()).failover_to(two.clone()).order(order).clock(clock.clone()).build().unwrap();
+        let sms = Stack::new(one.clone())
+            .failover_to(two.clone())
+            .order(order)
+            .clock(clock.clone())
+            .random(super::random())
+            .build()
+            .unwrap();
         for n in 0..80 {
             clock.run(sms.send(&hello(n))).unwrap();
         }
@@ -640,7 +650,7 @@ fn fetch_and_indicator_use_the_originating_gateway() {
 fn stack_of_several_retries_briefly_or_as_configured() {
     let (clock, one, two) = (clock(), Mock::sms(), Mock::sms());
     (0..9).for_each(|_| one.will_fail(down()));
-    let stack = || Stack::new(one.clone()).failover_to(two.clone()).clock(clock.clone());
+    let stack = || Stack::new(one.clone()).failover_to(two.clone()).clock(clock.clone()).random(super::random());
     clock.run(stack().build().unwrap().send(&hello(1))).unwrap();
     assert_eq!(one.sent().len(), 2);
     let three = Schedule::new().attempts(3).unwrap();
@@ -675,14 +685,14 @@ fn stack_has_the_configured_layers() {
     for several in [false, true] {
         let (one, two) = (Mock::sms(), Mock::sms());
         (0..9).for_each(|_| one.will_fail(down()));
-        let stack = Stack::new(one.clone()).breaker(bold.clone()).clock(clock.clone());
+        let stack = Stack::new(one.clone()).breaker(bold.clone()).clock(clock.clone()).random(super::random());
         let once = Schedule::new().attempts(if several { 1 } else { 3 }).unwrap().within(secs(5));
         let sms = if several { stack.failover_to(two.clone()) } else { stack }.schedule(once).build().unwrap();
         let tell = (0..3).map(|n| clock.run(sms.send(&hello(n)))).collect::<Vec<_>>();
         assert_eq!((one.sent().len(), two.sent().len()), (1, if several { 3 } else { 0 }), "{tell:?}");
     }
     let mock = Mock::sms().capability(|can| can.rate = Some(Rate::every_seconds(10)));
-    let sms = Stack::new(mock).clock(clock.clone()).build().unwrap();
+    let sms = Stack::new(mock).clock(clock.clone()).random(super::random()).build().unwrap();
     let begun = clock.monotonic();
     for n in 0..2 {
         clock.run(sms.send(&hello(n))).unwrap();

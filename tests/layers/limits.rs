@@ -149,7 +149,7 @@ fn send_all(clock: &VirtualClock, channel: &Arc<dyn Channel>, messages: u32, peo
 fn limited(gateway: &Arc<Gateway>, clock: &VirtualClock) -> Arc<dyn Channel> {
     let hour = Duration::from_secs(3600);
     let limit = RateLimit::from_info(gateway.info()).max_wait(hour).clock(clock.clone());
-    let retry = Retry::new().schedule(Schedule::new().within(hour)).clock(clock.clone());
+    let retry = Retry::new().schedule(Schedule::new().within(hour)).clock(clock.clone()).random(super::random());
     retry.wrap(limit.layer(gateway.clone()))
 }
 

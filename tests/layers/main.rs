@@ -38,3 +38,8 @@ async fn all<F: Future<Output = ()>>(futures: impl IntoIterator<Item = F>) {
     use futures_util::StreamExt;
     futures_util::stream::FuturesUnordered::from_iter(futures).collect::<()>().await;
 }
+
+/// The randomness of layers under test: the same in each run.
+fn random() -> civic_messaging::random::SeededRandom {
+    civic_messaging::random::SeededRandom::new(1)
+}

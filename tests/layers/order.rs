@@ -51,7 +51,7 @@ impl Channel for Recording {
 }
 
 fn retry(clock: &VirtualClock) -> Retry {
-    Retry::new().clock(clock.clone())
+    Retry::new().clock(clock.clone()).random(super::random())
 }
 
 /// Sends ten messages, each in two attempts, and returns the shortest interval between two requests.
@@ -84,7 +84,12 @@ fn retry_outside_failover_fails_over_on_every_blip() {
     let send = |channel: &dyn Channel| clock.run(channel.send_text(&person(1), "Hello")).map(|_| ()).unwrap();
 
     let (first, second) = (Recording::failing(&clock, 1), Recording::failing(&clock, 0));
-    let right = Stack::new(first.clone()).failover_to(second.clone()).clock(clock.clone()).build().unwrap();
+    let right = Stack::new(first.clone())
+        .failover_to(second.clone())
+        .clock(clock.clone())
+        .random(super::random())
+        .build()
+        .unwrap();
     send(&right);
     assert_eq!((first.times().len(), second.times().len()), (2, 0));
 

@@ -84,14 +84,18 @@ fn total_outage_adds_at_most_a_fifth_more_calls() {
     for apart in [0.0, 0.1, 0.6] {
         let clock = clock();
         let one = Down::new(&clock);
-        let retry = Retry::new().schedule(patient()).clock(clock.clone());
+        let retry = Retry::new().schedule(patient()).clock(clock.clone()).random(super::random());
         let accepted = a_thousand(&clock, &retry.layer(one.clone()), apart);
         println!("retry alone, {apart} s apart: {} requests for 1,000 messages, {accepted} accepted", one.requests());
         assert!(one.requests() <= 1_200, "{}", one.requests());
 
         let clock = super::clock();
         let (first, second) = (Down::new(&clock), Down::new(&clock));
-        let stack = Stack::new(first.clone()).failover_to(second.clone()).schedule(patient()).clock(clock.clone());
+        let stack = Stack::new(first.clone())
+            .failover_to(second.clone())
+            .schedule(patient())
+            .clock(clock.clone())
+            .random(super::random());
         let accepted = a_thousand(&clock, &stack.build().unwrap(), apart);
         println!(
             "two gateways, {apart} s apart: {} and {} requests for 1,000 messages, {accepted} accepted",
@@ -107,7 +111,7 @@ fn channel_recovers_with_its_gateway() {
     for several in [false, true] {
         let clock = clock();
         let gateway = Down::new(&clock);
-        let stack = Stack::new(gateway.clone()).clock(clock.clone());
+        let stack = Stack::new(gateway.clone()).clock(clock.clone()).random(super::random());
         let stack = if several { stack.failover_to(Down::new(&clock)) } else { stack };
         let channel = stack.build().unwrap();
         // One message every two seconds, during the outage and for five minutes after it.

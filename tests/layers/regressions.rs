@@ -24,7 +24,8 @@ fn opt_out_after_unknown_stops_failover() {
         let (clock, first, second) = (clock(), Mock::sms(), Mock::sms());
         first.will_fail(Error::unknown("no answer"));
         first.will_fail(rejected(kind));
-        let sms = Stack::new(first).failover_to(second.clone()).clock(clock.clone()).build().unwrap();
+        let sms =
+            Stack::new(first).failover_to(second.clone()).clock(clock.clone()).random(super::random()).build().unwrap();
         let error = clock.run(sms.send(&resend()));
         second.assert_nothing_sent();
         assert_eq!(error.unwrap_err().outcome(), Outcome::Unknown);
@@ -39,7 +40,7 @@ fn opt_out_after_unknown_stops_outer_retry() {
     second.will_fail(rejected(ErrorKind::OptedOut));
     let members = [dynamic(&first), dynamic(&second)];
     let failover = Failover::new(members).unwrap().clock(clock.clone());
-    let sms = Retry::new().clock(clock.clone()).layer(failover);
+    let sms = Retry::new().clock(clock.clone()).random(super::random()).layer(failover);
     _ = clock.run(sms.send(&resend()));
     assert_eq!((first.sent().len(), second.sent().len()), (1, 1));
 }
@@ -319,7 +320,7 @@ fn throttle_after_partial_acceptance_pauses() {
 fn retry_after_of_a_503_pauses_the_account() {
     let (clock, mock) = (clock(), Mock::sms());
     mock.will_fail(Error::unknown("503").with_retry(true, Some(secs(30))));
-    let sms = Stack::new(mock.clone()).clock(clock.clone()).build().unwrap();
+    let sms = Stack::new(mock.clone()).clock(clock.clone()).random(super::random()).build().unwrap();
     clock.run(sms.send_text(&person(1), "Hello")).unwrap_err();
     let begun = clock.monotonic();
     clock.run(sms.send_text(&person(2), "Hello")).unwrap();
@@ -451,7 +452,8 @@ fn per_recipient_quota_does_not_fail_over() {
     first.will_fail(
         rejected(ErrorKind::QuotaExceeded).with_retry(false, None).with_per_recipient(true).with_code("131049"),
     );
-    let wa = Stack::new(first).failover_to(second.clone()).clock(clock.clone()).build().unwrap();
+    let wa =
+        Stack::new(first).failover_to(second.clone()).clock(clock.clone()).random(super::random()).build().unwrap();
     _ = clock.run(wa.send_text(&person(1), "Offer"));
     second.assert_nothing_sent();
 }

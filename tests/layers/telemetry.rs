@@ -92,7 +92,13 @@ fn trace_logs_each_attempt_under_one_fingerprint() {
     let (first, second) = (Mock::sms(), Mock::sms());
     first.will_fail(Error::new(ErrorKind::Unavailable, "no connection could be made"));
     first.will_fail(Error::new(ErrorKind::Account, "the account is locked").with_outcome(Outcome::Rejected));
-    let stack = Stack::new(first).failover_to(second).clock(clock.clone()).pepper(pepper()).build().unwrap();
+    let stack = Stack::new(first)
+        .failover_to(second)
+        .clock(clock.clone())
+        .random(super::random())
+        .pepper(pepper())
+        .build()
+        .unwrap();
     let lines = captured_logs(|| drop(clock.run(stack.send_text(&person(123), "canary-text")).unwrap()));
     let begins = [
         "INFO retry scheduled: mock: no connection could be made messaging.system=\"mock\" error.type=\"unavailable\" civic.attempt=1 civic.wait_ms=",
@@ -121,7 +127,7 @@ fn logs_hold_no_number_text_or_secret() {
     canary(&mock);
     let limit = RateLimit::new().rate(Rate::every_seconds(9)).clock(clock.clone());
     let trace = Trace::new().pepper(pepper()).clock(clock.clone());
-    let sms = trace.wrap(Retry::new().clock(clock.clone()).wrap(limit.layer(mock.clone())));
+    let sms = trace.wrap(Retry::new().clock(clock.clone()).random(super::random()).wrap(limit.layer(mock.clone())));
     let lines = captured_logs(|| {
         clock.run(async {
             for key in ["canary-key", "canary-other-key"] {
@@ -220,7 +226,7 @@ mod counted {
         let clock = clock();
         let mock = Mock::sms();
         mock.will_fail(Error::new(ErrorKind::Unavailable, "no connection could be made"));
-        let stack = Stack::new(mock).clock(clock.clone()).build().unwrap();
+        let stack = Stack::new(mock).clock(clock.clone()).random(crate::random()).build().unwrap();
         let counts = Counts::default();
         metrics::with_local_recorder(&counts, || {
             clock.run(stack.send_text(&person(1), "Hello")).unwrap();
