@@ -21,6 +21,7 @@ use crate::model::event::{Delivery, DeliveryOf, Envelope, Inbound, InboundConten
 use crate::model::id::AccountId;
 use crate::model::message::{Message, Money, OnUnknown};
 use crate::model::poll::Cursor;
+use crate::model::random::{Random, SeededRandom};
 use crate::policy::{Decision, Reason};
 
 const LEASE: Duration = Duration::from_millis(200);
@@ -352,16 +353,16 @@ fn heads(all: &mut [Modelled], now: Timestamp) -> Vec<Id> {
     heads
 }
 
-async fn heads_match_the_model(store: &dyn Engine, other: &dyn Engine) {
-    let seed = std::env::var("CIVIC_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(20_261_130_u64);
+/// Returns the randomness of a model test; `CIVIC_SEED=n` replays a run.
+fn seeded() -> SeededRandom {
+    let seed = std::env::var("CIVIC_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(20_261_130);
     println!("CIVIC_SEED={seed}");
-    let mut chance = seed | 1;
-    let mut below = move |n: u64| {
-        chance ^= chance << 13;
-        chance ^= chance >> 7;
-        chance ^= chance << 17;
-        chance % n
-    };
+    SeededRandom::new(seed)
+}
+
+async fn heads_match_the_model(store: &dyn Engine, other: &dyn Engine) {
+    let random = seeded();
+    let below = |n: u64| random.next_u64() % n;
     let (mut all, mut now) = (Vec::<Modelled>::new(), at(1_000));
     for step in 0..250 {
         match below(10) {
@@ -666,11 +667,8 @@ async fn events_match_the_model(store: &dyn Engine, other: &dyn Engine) {
     }
     let persons = [1, 2, 3].map(|n| Address::phone(&format!("07700 90000{n}")).unwrap());
     let (mut all, mut now) = (Vec::<Modelled>::new(), at(1));
-    let mut seed = 20_261_201_u64;
-    let mut below = |end: u64| {
-        seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (seed >> 33) % end
-    };
+    let random = seeded();
+    let below = |end: u64| random.next_u64() % end;
     for step in 0..600 {
         now = now.plus(Duration::from_millis(below(40)));
         let store = if below(2) == 0 { store } else { other };

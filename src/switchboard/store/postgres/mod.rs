@@ -1095,8 +1095,6 @@ mod tests {
              FROM generate_series(1, 20003) AS n;
              ANALYZE civic_messaging.message";
         cluster::run(database.url(), fill).await;
-        let (client, connection) = tokio_postgres::connect(database.url(), tokio_postgres::NoTls).await.unwrap();
-        tokio::spawn(connection);
         let pairs = claim::PAIRS.replace("$1", &PRIORITY_LAST.to_string());
         let take = claim::TAKE
             .replace("$1", "1")
@@ -1105,19 +1103,26 @@ mod tests {
             .replace("$4", "ARRAY[64]")
             .replace("$5", "9");
         for (sql, rows) in [(pairs, 2.0), (take, 4.0)] {
-            let explain = format!("EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {sql}");
-            let answer = client.simple_query(&explain).await.unwrap();
-            let plan = answer.iter().find_map(|message| match message {
-                tokio_postgres::SimpleQueryMessage::Row(row) => row.get(0),
-                _ => None,
-            });
-            let plan: serde_json::Value = serde_json::from_str(plan.unwrap()).unwrap();
-            let plan = &plan[0]["Plan"];
-            let blocks = ["Shared Hit Blocks", "Shared Read Blocks"].map(|blocks| plan[blocks].as_u64().unwrap());
-            assert_eq!(plan["Actual Rows"].as_f64(), Some(rows), "{plan:#}");
+            let (found, blocks) = measured(database.url(), &sql).await;
+            assert_eq!(found, rows);
             // The index of waiting messages has about a hundred blocks.
-            assert!(blocks.iter().sum::<u64>() < 90, "{plan:#}");
+            assert!(blocks < 90, "{blocks} blocks");
         }
+    }
+
+    /// Returns the rows of a query, and the blocks that it reads.
+    async fn measured(url: &str, sql: &str) -> (f64, u64) {
+        let (client, connection) = tokio_postgres::connect(url, tokio_postgres::NoTls).await.unwrap();
+        tokio::spawn(connection);
+        let answer = client.simple_query(&format!("EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {sql}")).await.unwrap();
+        let plan = answer.iter().find_map(|message| match message {
+            tokio_postgres::SimpleQueryMessage::Row(row) => row.get(0),
+            _ => None,
+        });
+        let plan: serde_json::Value = serde_json::from_str(plan.unwrap()).unwrap();
+        let plan = &plan[0]["Plan"];
+        let blocks = ["Shared Hit Blocks", "Shared Read Blocks"].map(|blocks| plan[blocks].as_u64().unwrap());
+        (plan["Actual Rows"].as_f64().unwrap(), blocks.iter().sum())
     }
 
     #[tokio::test]
@@ -1129,23 +1134,13 @@ mod tests {
         let (store, now) = (Postgres::open(database.url()).await.unwrap(), Timestamp::from_millis(20_000));
         store.nack(1, now.plus(Duration::from_secs(3600)), now).await.unwrap();
         cluster::run(database.url(), "VACUUM ANALYZE civic_messaging.event").await;
-        let (client, connection) = tokio_postgres::connect(database.url(), tokio_postgres::NoTls).await.unwrap();
-        tokio::spawn(connection);
         let foreign = "ARRAY['other']";
         for (next, third) in [(tx::NEXT_OF_LINE, "'desk'"), (tx::NEXT_OF_ALL, ""), (tx::NEXT_OF_OWN, foreign)] {
             let next = next.replace("$1", &now.as_millis().to_string()).replace("$2", "1").replace("$3", third);
-            let explain = format!("EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {next}");
-            let answer = client.simple_query(&explain).await.unwrap();
-            let plan = answer.iter().find_map(|message| match message {
-                tokio_postgres::SimpleQueryMessage::Row(row) => row.get(0),
-                _ => None,
-            });
-            let plan: serde_json::Value = serde_json::from_str(plan.unwrap()).unwrap();
-            let plan = &plan[0]["Plan"];
-            let blocks = ["Shared Hit Blocks", "Shared Read Blocks"].map(|blocks| plan[blocks].as_u64().unwrap());
-            assert_eq!(plan["Actual Rows"].as_f64(), Some(0.0), "{plan:#}");
+            let (found, blocks) = measured(database.url(), &next).await;
+            assert_eq!(found, 0.0);
             // The table has more than a hundred.
-            assert!(blocks.iter().sum::<u64>() < 20, "{plan:#}");
+            assert!(blocks < 20, "{blocks} blocks");
         }
     }
 

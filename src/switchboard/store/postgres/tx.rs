@@ -712,7 +712,8 @@ pub(super) const NEXT_OF_OWN: &str = concat!(
           ORDER BY line LIMIT 1)
          UNION ALL
          SELECT (SELECT n.line FROM civic_messaging.event AS n
-                 WHERE n.acked IS NULL AND n.parked IS NULL AND NOT n.held AND n.line > lines.line ORDER BY n.line LIMIT 1)
+                 WHERE n.acked IS NULL AND n.parked IS NULL AND NOT n.held AND n.line > lines.line
+                 ORDER BY n.line LIMIT 1)
          FROM lines WHERE lines.line IS NOT NULL),
      found AS MATERIALIZED (
          SELECT of_line.id FROM lines, LATERAL (
@@ -724,7 +725,8 @@ pub(super) const NEXT_OF_OWN: &str = concat!(
     open_events!("AND e.line IS NULL"),
     "    ORDER BY id LIMIT $2::bigint + 32))
      SELECT id, line, kind, body, attempts, taken_in FROM civic_messaging.event AS e
-     WHERE id IN (SELECT found.id FROM found) AND acked IS NULL AND parked IS NULL AND NOT held AND (lease IS NULL OR lease <= $1)
+     WHERE id IN (SELECT found.id FROM found) AND acked IS NULL AND parked IS NULL AND NOT held
+       AND (lease IS NULL OR lease <= $1)
      ORDER BY id LIMIT $2 FOR UPDATE OF e SKIP LOCKED"
 );
 
