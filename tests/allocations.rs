@@ -113,7 +113,7 @@ fn webhook_allocation_is_linear_in_its_length() {
     let whatsapp = Meta::whatsapp_with(whatsapp, &context()).unwrap();
     let page = meta::Config::for_page(TOKEN, "7000000000000001").unwrap().app_secret(SECRET).unwrap();
     let page = Meta::messenger_with(page, &context()).unwrap();
-    let keys = x::OAuth1::new("fixture-key", SECRET, "1900-token", "token-secret").unwrap();
+    let keys = civic_messaging::adapter::OAuth1::new("fixture-key", SECRET, "1900-token", "token-secret").unwrap();
     let x = X::direct_messages_with(x::Config::new("1900000000000000202", keys), &context()).unwrap();
 
     let signed = |body: String| -> Request {

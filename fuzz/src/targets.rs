@@ -648,7 +648,7 @@ fn messenger(secret: &str) -> Meta {
 }
 
 fn x(secret: &str) -> X {
-    let keys = x::OAuth1::new("fixture-key", secret, "1900-token", "token-secret").unwrap();
+    let keys = civic_messaging::adapter::OAuth1::new("fixture-key", secret, "1900-token", "token-secret").unwrap();
     X::direct_messages_with(x::Config::new(X_USER, keys), &context()).unwrap()
 }
 

@@ -472,8 +472,8 @@ impl Endpoint {
                 None => error.with_code(code),
             };
         }
-        if let Some(trace) = &vendor.request_id {
-            error = error.with_request_id(trace);
+        if let Some(id) = &vendor.request_id {
+            error = error.with_request_id(id);
         }
         if let Some(help) = vendor.help {
             error = error.with_help(help);

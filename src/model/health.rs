@@ -53,8 +53,8 @@ impl Health {
     /// Adds a check whose call failed: a refusal fails it, and after an error that may pass the result is unknown.
     #[must_use]
     pub fn check_error(self, name: &'static str, error: &Error) -> Self {
-        let grade = if may_pass(error) { CheckStatus::Unknown } else { CheckStatus::Fail };
-        self.check_result(name, grade, error.to_string())
+        let status = if may_pass(error) { CheckStatus::Unknown } else { CheckStatus::Fail };
+        self.check_result(name, status, error.to_string())
     }
 
     /// Adds the check `webhook` of a gateway that does not report whether webhooks arrive: a warning while the setting

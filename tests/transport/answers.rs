@@ -71,7 +71,9 @@ fn gateways() -> Vec<Gateway> {
     });
     let twilio_error = json!({ "code": 21_610, "message": CANARY, "more_info": "https://x.example", "status": 400 });
     let config = || meta::Config::new("EAAG-test-token", "200000000000001").unwrap();
-    let keys = || x::OAuth1::new("fixture-key", "fixture-secret", "1900-token", "token-secret").unwrap();
+    let keys = || {
+        civic_messaging::adapter::OAuth1::new("fixture-key", "fixture-secret", "1900-token", "token-secret").unwrap()
+    };
     let twilio_config =
         || twilio::Config::new("ACaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa", "12345678901234567890123456789012");
     let twilio_config = || twilio_config().unwrap().sender("+447700900456").unwrap();

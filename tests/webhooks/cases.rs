@@ -1,9 +1,9 @@
 //! Regression tests of webhooks that were once read wrongly.
 
+use civic_messaging::adapter::OAuth1;
 use civic_messaging::event::{Account, InboundContent, OptOut, Selection, Topic, Unrecognised, Upcoming};
 use civic_messaging::transport::NoTransport;
 use civic_messaging::webhook::{Received, Request};
-use civic_messaging::x::OAuth1;
 use civic_messaging::{Address, Channel, Context, Event, Inbound, Meta, Timestamp, X, meta, x};
 
 use super::support::{mac, signed_by_meta};

@@ -208,7 +208,7 @@ async fn messenger_keeps_events_beside_a_malformed_member() {
 
 #[tokio::test]
 async fn x_keeps_events_beside_a_malformed_member() {
-    let keys = x::OAuth1::new("fixture-key", SECRET, "1900-token", "token-secret").unwrap();
+    let keys = civic_messaging::adapter::OAuth1::new("fixture-key", SECRET, "1900-token", "token-secret").unwrap();
     let channel = X::direct_messages_with(x::Config::new("1900000000000000202", keys), &context()).unwrap();
     let request = |body: Vec<u8>| -> Request {
         let signature = format!("sha256={}", BASE64_STANDARD.encode(mac(SECRET, &body)));

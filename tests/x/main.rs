@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use base64::prelude::{BASE64_STANDARD, Engine};
 use bytes::Bytes;
+use civic_messaging::adapter::{OAuth1, OAuth2};
 use civic_messaging::address::XUser;
 use civic_messaging::clock::VirtualClock;
 use civic_messaging::error::ErrorClass;
@@ -21,7 +22,7 @@ use civic_messaging::poll::{Cursor, Page};
 use civic_messaging::tokens::{MemoryTokens, TokenPair, TokenStore};
 use civic_messaging::transport::{Body, Transport, TransportError};
 use civic_messaging::webhook::{Discarded, Request, SigningSecret};
-use civic_messaging::x::{Config, Credentials, OAuth1, OAuth2};
+use civic_messaging::x::{Config, Credentials};
 use civic_messaging::{
     Address, Channel, ChannelExt, Context, DeliveryState, Error, ErrorKind, Event, Inbound, Medium, Message, Outcome,
     Registry, Result, Secret, Settings, Timestamp, X, async_trait,

@@ -8,8 +8,8 @@ use crate::model::error::{ErrorClass, ErrorKind, Scope};
 
 const HELP: &str = "https://docs.notifications.service.gov.uk/rest-api.html";
 
-/// Classes by the name in `error`, or by the status of a delivery. A 5xx carries the name of an internal exception, which is not listed: Notify may
-/// have accepted the message before it.
+/// Classes by the name in `error`, or by the status of a delivery. A 5xx carries the name of an internal exception,
+/// which is not listed: Notify may have accepted the message before it.
 pub(super) const ERRORS: &[(&str, ErrorClass)] = &[
     ("AuthError", ErrorClass::new(ErrorKind::Unauthenticated)),
     ("BadRequestError", ErrorClass::new(ErrorKind::Rejected)),

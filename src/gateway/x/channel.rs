@@ -55,11 +55,11 @@ impl Channel for X {
         let me = self.call(ApiRequest::get("me", "/2/users/me")).await;
         let health = match me.and_then(|answer| self.data::<User>(&answer)) {
             Ok(me) => {
-                let (grade, detail) = match me.id == self.info.account.as_str() {
+                let (status, detail) = match me.id == self.info.account.as_str() {
                     true => (CheckStatus::Pass, "they belong to this account"),
                     false => (CheckStatus::Fail, "they belong to another account than `user_id`"),
                 };
-                Health::default().check_result("credentials", grade, detail)
+                Health::default().check_result("credentials", status, detail)
             }
             Err(error) => Health::default().check_error("credentials", &error),
         };
@@ -71,11 +71,11 @@ impl Channel for X {
             Err(error) => return Ok(health.check_error("webhook", &error)),
         };
         const DISABLED: &str = "X has disabled one that failed the handshake: correct the endpoint and revalidate it";
-        let (grade, detail) = match webhooks.as_slice() {
+        let (status, detail) = match webhooks.as_slice() {
             [] => (CheckStatus::Warn, "no webhook is registered: poll for events"),
             all if all.iter().all(|webhook| webhook.valid) => (CheckStatus::Pass, "X reports it as valid"),
             _ => (CheckStatus::Fail, DISABLED),
         };
-        Ok(health.check_result("webhook", grade, detail))
+        Ok(health.check_result("webhook", status, detail))
     }
 }

@@ -9,10 +9,11 @@
 //! accepted a message, and never that it arrived; a webhook can report that the resident has read it.
 //!
 //! ```no_run
+//! use civic_messaging::adapter::OAuth1;
 //! use civic_messaging::{Address, ChannelExt, X, x};
 //!
 //! # async fn example() -> civic_messaging::Result<()> {
-//! let keys = x::OAuth1::new("consumer-key", "consumer-secret", "access-token", "access-token-secret")?;
+//! let keys = OAuth1::new("consumer-key", "consumer-secret", "access-token", "access-token-secret")?;
 //! let x = X::direct_messages(x::Config::new("1900000000000000202", keys))?;
 //! let accepted = x.send_text(&Address::x("1900000000000000101")?, "Your bin collection is on Thursday.").await?;
 //! println!("{}", accepted.id());
@@ -84,8 +85,7 @@ use auth::Signer;
 pub use lookup::Profile;
 use webhook::Signature;
 
-#[doc(no_inline)]
-pub use crate::adapter::{OAuth1, OAuth2};
+use crate::adapter::{OAuth1, OAuth2};
 
 const GATEWAY: &str = "x";
 const BASE_URL: &str = "https://api.x.com";
