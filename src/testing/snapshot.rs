@@ -3,11 +3,12 @@
 use std::path::{Path, PathBuf};
 use std::{env, fs};
 
+use base64::prelude::{BASE64_STANDARD, Engine};
 use bytes::Bytes;
 use http::header::{
     ACCEPT, ACCEPT_ENCODING, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HOST, TRANSFER_ENCODING, USER_AGENT,
 };
-use http::{HeaderMap, HeaderName};
+use http::{HeaderMap, HeaderName, HeaderValue};
 use serde_json::{Value, json};
 
 use super::describe::{described, described_error};
@@ -292,9 +293,13 @@ const TRANSPORT: &[HeaderName] =
 
 fn headers(headers: &HeaderMap) -> Value {
     let own = headers.iter().filter(|(name, _)| !TRANSPORT.contains(name));
-    own.map(|(name, value)| (name.to_string(), String::from_utf8_lossy(value.as_bytes()).into_owned().into()))
-        .collect::<serde_json::Map<_, _>>()
-        .into()
+    let text = |value: &HeaderValue| {
+        let text = String::from_utf8_lossy(value.as_bytes()).into_owned();
+        // Decoded, so that the password is masked.
+        let decoded = text.strip_prefix("Basic ").and_then(|encoded| BASE64_STANDARD.decode(encoded).ok());
+        decoded.and_then(|decoded| String::from_utf8(decoded).ok()).map_or(text, |decoded| format!("Basic {decoded}"))
+    };
+    own.map(|(name, value)| (name.to_string(), text(value).into())).collect::<serde_json::Map<_, _>>().into()
 }
 
 fn body(headers: &HeaderMap, body: &Bytes) -> Value {

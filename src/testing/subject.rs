@@ -453,7 +453,7 @@ impl Webhook {
 
     /// Declares that its messages belong to a group with this address, in the format of
     /// [`Address::expose`](crate::Address::expose). Their replies must go there.
-    pub fn from_group(mut self, address: impl Into<String>) -> Self {
+    pub fn group(mut self, address: impl Into<String>) -> Self {
         self.group = Some(address.into());
         self
     }
@@ -568,7 +568,7 @@ impl ExpectedEvent {
 
     /// Expects the gateway's time of the event. Record at least one: it detects seconds parsed as milliseconds.
     #[must_use]
-    pub fn now_at(mut self, at: Timestamp) -> Self {
+    pub fn time(mut self, at: Timestamp) -> Self {
         self.at = Some(at);
         self
     }

@@ -1268,13 +1268,12 @@ impl Brittle {
             event(json!({ "id": "out-000003", "status": "failed", "pounds": "0.04" }))
                 .brings([ExpectedEvent::delivery("out-000003", DeliveryState::Failed)]),
             event(json!({ "id": "in-000005", "from": from, "text": "At nine", "at": 1_795_000_000 }))
-                .brings([ExpectedEvent::text("in-000005", "At nine").now_at(self.now())]),
+                .brings([ExpectedEvent::text("in-000005", "At nine").time(self.now())]),
             event(json!({ "id": "in-000006", "from": from, "text": "At ten", "time": "2026-11-18T12:06:40+01:00" })),
             event(json!({ "id": "in-000007", "from": from, "choice": { "id": "yes-4711", "title": "Yes" } })),
             event(json!({ "id": "in-000008", "from": from, "file": "file-0002" })),
             event(json!({ "id": "in-000009", "from": from, "text": "Hello here", "edits": "in-000001" })),
-            event(json!({ "id": "in-000010", "from": from, "text": "All of you", "room": "room-17" }))
-                .from_group("room-17"),
+            event(json!({ "id": "in-000010", "from": from, "text": "All of you", "room": "room-17" })).group("room-17"),
             event(json!({ "from": from, "blocked": true })).brings([ExpectedEvent::opt_out()]),
             event(json!({ "from": from, "blocked": false })).brings([ExpectedEvent::opt_in()]),
             event(json!({ "id": "in-000011", "from": from, "text": "Ffion here", "name": "Ffion" })),

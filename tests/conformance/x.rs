@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use base64::prelude::{BASE64_STANDARD, Engine};
+use civic_messaging::adapter::{OAuth1, OAuth2};
 use civic_messaging::health::CheckStatus;
 use civic_messaging::lookup::LookupQuery;
 use civic_messaging::media::Digest;
@@ -11,7 +12,7 @@ use civic_messaging::message::{Media, MediaKind, MediaRef, MediaSource};
 use civic_messaging::poll::Cursor;
 use civic_messaging::testing::{Exchange, ExpectedEvent, Setup, Signer, Step, Subject, Webhook};
 use civic_messaging::webhook::SignatureEncoding;
-use civic_messaging::x::{Auth, Config, OAuth1, OAuth2};
+use civic_messaging::x::{Auth, Config};
 use civic_messaging::{Address, Channel, DeliveryState, ErrorKind, Medium, Message, Result, Timestamp, X};
 use hmac::{Hmac, KeyInit, Mac};
 use serde_json::{Value, json};

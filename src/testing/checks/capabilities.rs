@@ -11,8 +11,7 @@ use crate::model::message::{
     Reaction, Template,
 };
 use crate::testing::fake_gateway::FakeGateway;
-use crate::testing::leaks::Needles;
-use crate::testing::run::{CheckError, CheckResult, OWN, Pace, Run, ensure};
+use crate::testing::run::{CheckError, CheckResult, Pace, Run, ensure};
 use crate::testing::subject::{Call, EventKind, Expectation};
 
 /// Every declared capability has a recording.
@@ -90,7 +89,6 @@ pub(super) async fn declared_capabilities_are_recorded(run: &Run<'_>) -> CheckRe
             refuses_address,
             "an address that breaks its rule: a send that fails with InvalidRecipient, and is `not_sent()`",
         ),
-        (!run.subject.in_memory(), names_credentials(run).await?, "its credentials: `Subject::secrets` names none"),
     ];
     let missing: Vec<_> = needed.iter().filter(|(declared, there, _)| *declared && !there).map(|row| row.2).collect();
     ensure!(missing.is_empty(), "the capability declares it, and it is not recorded: {}", missing.join("; "));
@@ -115,16 +113,6 @@ pub(super) async fn declared_capabilities_are_recorded(run: &Run<'_>) -> CheckRe
     let extra: Vec<_> = extra.iter().filter(|(is, _)| *is).map(|row| row.1).collect();
     ensure!(extra.is_empty(), "it is recorded, and not declared: {}", extra.join("; "));
     Ok(())
-}
-
-/// Returns `true` if the credentials are known: named by the subject, or the setup's own.
-async fn names_credentials(run: &Run<'_>) -> CheckResult<bool> {
-    let sends = run.accepted_sends();
-    let (false, Some(send)) = (!run.subject.secrets().is_empty(), sends.first()) else { return Ok(true) };
-    let gateway = run.replay(send, |_, step| step.unconditional()).await?.gateway;
-    let mut needles = Needles::default();
-    needles.add("a credential", OWN);
-    Ok(gateway.asked().iter().any(|asked| needles.found(&asked.head).is_some()))
 }
 
 /// Undeclared calls are refused as unsupported, and none reaches the gateway.

@@ -112,7 +112,7 @@ pub(super) async fn group_message_is_answered_to_the_group(run: &Run<'_>) -> Che
             ensure!(to == group, "{}: expected a reply to the group {group}, got one to {to}", webhook.place);
         }
     }
-    applies(any, "no message of a group is recorded: `Webhook::from_group` records one")
+    applies(any, "no message of a group is recorded: `Webhook::group` records one")
 }
 
 /// A failed delivery says why: its kind decides what happens next.

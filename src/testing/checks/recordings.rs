@@ -118,6 +118,10 @@ pub(super) async fn credentials_are_named_and_sent(run: &Run<'_>) -> CheckResult
             asked.texts().iter().for_each(|text| sent.push_str(text));
         }
     }
+    ensure!(
+        !named.is_empty() || sent.contains(OWN),
+        "expected the credentials of the adapter: `Subject::secrets` names none"
+    );
     for (nth, secret) in named.iter().enumerate() {
         let encoded: String = form_urlencoded::byte_serialize(secret.as_bytes()).collect();
         ensure!(
