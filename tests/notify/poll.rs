@@ -225,13 +225,13 @@ async fn backlog_is_paged_and_stuck_message_is_dropped() {
 /// Creates, finishes and polls messages at random: each is returned once.
 #[tokio::test]
 async fn poll_loses_and_repeats_nothing_in_any_order() {
-    let mut backlogs = 0;
     for seed in 1..=6_u64 {
         let (server, clock, notify) = channel().await;
         let lists = Lists::on(&server, 4).await;
-        let source = SeededRandom::new(seed);
+        let source = SeededRandom::new(seed * 7919);
         let random = |below: u64| source.next_u64() % below;
         let (mut open, mut expected, mut seen, mut cursor) = (Vec::new(), BTreeSet::new(), Vec::new(), None);
+        let mut halves = 0;
         for n in 1..=400 {
             clock.advance(Duration::from_millis(random(90_000) + 1));
             match random(10 + seed % 3) {
@@ -253,17 +253,17 @@ async fn poll_loses_and_repeats_nothing_in_any_order() {
                     let page = notify.poll(cursor.as_ref()).await.unwrap();
                     seen.extend(names(&page.events));
                     cursor = page.next;
-                    backlogs += usize::from(page.more);
+                    halves += usize::from(page.more);
                 }
                 _ => {}
             }
         }
+        assert!(seed < 4 || halves > 0, "seed {seed} had no backlog");
         seen.extend(names(&drain(&notify, &mut cursor).await));
         let distinct: BTreeSet<String> = seen.iter().cloned().collect();
         assert_eq!(distinct.len(), seen.len(), "seed {seed}");
         assert_eq!(distinct, expected, "seed {seed}");
     }
-    assert!(backlogs > 1, "only {backlogs} backlogs");
 }
 
 #[tokio::test]
