@@ -226,13 +226,7 @@ pub(super) async fn partial_success_is_unknown_or_the_same(run: &Run<'_>) -> Che
             let is_id = at.is_some_and(|value| ids.contains(&value));
             for damage in [None, Some(json!("")), Some(json!(null)), Some(json!(7)), Some(json!("x")), Some(json!([]))]
             {
-                let mut damaged = whole.clone();
-                let (above, name) = pointer.rsplit_once('/').unwrap_or_default();
-                match (damaged.pointer_mut(above), &damage) {
-                    (Some(Value::Object(members)), None) => _ = members.remove(&unescaped(name)),
-                    (Some(Value::Object(members)), Some(value)) => _ = members.insert(unescaped(name), value.clone()),
-                    _ => continue,
-                }
+                let Some(damaged) = replaced(&whole, &pointer, damage.as_ref()) else { continue };
                 let change = |nth, step: Step| match nth == nth_last {
                     true => step.unconditional().with_answer(damaged.to_string()),
                     false => step.unconditional(),
@@ -261,7 +255,7 @@ pub(super) async fn partial_success_is_unknown_or_the_same(run: &Run<'_>) -> Che
 }
 
 /// The JSON pointers of all members of objects.
-fn members(value: &Value, at: &str) -> Vec<String> {
+pub(super) fn members(value: &Value, at: &str) -> Vec<String> {
     match value {
         Value::Array(all) => {
             all.iter().enumerate().flat_map(|(n, value)| members(value, &format!("{at}/{n}"))).collect()
@@ -276,6 +270,18 @@ fn members(value: &Value, at: &str) -> Vec<String> {
         }
         _ => Vec::new(),
     }
+}
+
+/// Returns a copy with another value of this member, or without the member.
+pub(super) fn replaced(whole: &Value, pointer: &str, value: Option<&Value>) -> Option<Value> {
+    let mut copy = whole.clone();
+    let (above, name) = pointer.rsplit_once('/')?;
+    let Value::Object(members) = copy.pointer_mut(above)? else { return None };
+    match value {
+        Some(value) => members.insert(unescaped(name), value.clone()),
+        None => members.remove(&unescaped(name)),
+    };
+    Some(copy)
 }
 
 fn unescaped(name: &str) -> String {
@@ -330,7 +336,7 @@ fn without_ids(answer: &[u8], ids: &[String]) -> Vec<(String, bytes::Bytes)> {
             let mut changed = whole.clone();
             let (above, name) = at.rsplit_once('/').unwrap_or_default();
             if let Some(Value::Object(members)) = changed.pointer_mut(above) {
-                members.remove(&name.replace("~1", "/").replace("~0", "~"));
+                members.remove(&unescaped(name));
                 all.push((format!("a 200 without {place}, at {at}"), changed.to_string().into()));
             }
         }

@@ -234,7 +234,9 @@ impl Reader<'_, '_> {
         delivery.recipient = joined(phone.some(), user_id.some(), contact);
         let coded = status.errors.iter().find(|fault| fault.code.some().is_some());
         let fault = coded.or(status.errors.first());
-        delivery.failure = fault.map(|fault| self.endpoint.failure(fault.code.some(), fault.words()));
+        let unexplained = || (state == DeliveryState::Failed).then(|| self.endpoint.failure(None, None));
+        let explained = fault.map(|fault| self.endpoint.failure(fault.code.some(), fault.words()));
+        delivery.failure = explained.or_else(unexplained);
         delivery.billing = status.pricing.as_ref().and_then(|pricing| {
             match (pricing.kind.some().or(pricing.pricing_model.some()), pricing.category.some()) {
                 (Some(kind), Some(category)) => Some([kind, "/", category].concat()),
