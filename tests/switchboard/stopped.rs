@@ -64,6 +64,11 @@ const STALE: &str = "SELECT count(*) FROM public.change AS t
           SELECT 1 FROM public.change AS o WHERE o.message = t.message AND o.fence = t.fence AND o.n < t.n
             AND o.was IN ('claimed', 'sending') AND o.became IN ('queued', 'unknown', 'parked')))";
 
+/// Each message's text, its attempts, and those whose end the store does not know.
+const ATTEMPTS: &str = "SELECT m.body::json -> 'content' ->> 'text', count(*),
+    count(*) FILTER (WHERE a.ended IS NULL)
+    FROM civic_messaging.message AS m JOIN civic_messaging.attempt AS a ON a.message = m.id GROUP BY m.id";
+
 async fn switchboard(database: &str, base: &str) -> Switchboard {
     let line = Line::new("desk").channel(channel(base));
     Switchboard::builder(Store::open(database).await.unwrap()).line(line).lease(LEASE).build().unwrap()
@@ -186,7 +191,14 @@ async fn stopped_worker_writes_nothing_under_a_lost_claim() {
     );
     assert!(stale == 0 && twice.is_empty(), "{twice:?}");
     assert!(done, "something is left");
-    // A message with `OnUnknown::Resend` is not resent for ever.
-    assert!(copies.values().all(|copies| *copies <= 3));
+    // Each copy has an attempt that was stored before its first byte, and `OnUnknown::Resend` resends an interrupted one
+    // twice at most.
+    for row in client.query(ATTEMPTS, &[]).await.unwrap() {
+        let (text, attempts, interrupted): (String, i64, i64) = (row.get(0), row.get(1), row.get(2));
+        let n = text.strip_prefix("Message ").and_then(|text| text.strip_suffix('.')).unwrap();
+        let sent = copies.remove(&n.parse::<usize>().unwrap()).unwrap_or_default();
+        assert!(i64::try_from(sent).unwrap() <= attempts && interrupted <= 3, "{text} {sent} {attempts} {interrupted}");
+    }
+    assert!(copies.is_empty(), "sent without an attempt: {copies:?}");
     assert!(claimed > 0 && sending > 0, "hardly anything happened");
 }
