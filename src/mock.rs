@@ -32,10 +32,9 @@ use crate::media::MediaStream;
 use crate::model::address::{Address, Medium};
 use crate::model::capability::{Capability, ChoiceLimits, MediaLimits, MediaRule, TemplateLimits, TextLimit};
 use crate::model::clock::{Clock, SystemClock};
+use crate::model::delivery::DeliveryState;
 use crate::model::error::{Error, ErrorKind, Result};
-use crate::model::event::{
-    Delivery, DeliveryOf, DeliveryState, Envelope, Event, Inbound, InboundContent, Raw, Unrecognised,
-};
+use crate::model::event::{Delivery, DeliveryOf, Envelope, Event, Inbound, InboundContent, Raw, Unrecognised};
 use crate::model::health::{CheckStatus, Health};
 use crate::model::id::{AccountId, MessageId};
 use crate::model::info::Info;

@@ -5,10 +5,9 @@ use crate::adapter::json::{Json, List, Piece, Text};
 use crate::adapter::{Collector, delivery_state, lenient};
 use crate::model::address::{Address, Phone};
 use crate::model::clock::Timestamp;
+use crate::model::delivery::DeliveryState;
 use crate::model::digest::Digest;
-use crate::model::event::{
-    Delivery, DeliveryOf, DeliveryState, Envelope, Event, Inbound, InboundContent, Raw, Unrecognised,
-};
+use crate::model::event::{Delivery, DeliveryOf, Envelope, Event, Inbound, InboundContent, Raw, Unrecognised};
 use crate::model::message::Money;
 use crate::webhook::Verified;
 

@@ -11,10 +11,10 @@ use super::{GATEWAY, Source, Twilio};
 use crate::adapter::Collector;
 use crate::medium::sms::is_one_of;
 use crate::model::address::{Address, Medium};
+use crate::model::delivery::DeliveryState;
 use crate::model::digest::Digest;
 use crate::model::event::{
-    Delivery, DeliveryState, Envelope, Event, Inbound, InboundContent, OptOut, OptOutScope, Profile, Referral,
-    Selection,
+    Delivery, Envelope, Event, Inbound, InboundContent, OptOut, OptOutScope, Profile, Referral, Selection,
 };
 use crate::model::id::AccountId;
 use crate::model::message::{Location, MediaRef};

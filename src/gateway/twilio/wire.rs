@@ -7,8 +7,9 @@ use super::address::parse_address;
 use crate::adapter::json::{List, Piece, Text};
 use crate::adapter::{Answer, VendorError, delivery_state, lenient};
 use crate::model::address::Address;
+use crate::model::delivery::DeliveryState;
 use crate::model::error::{ErrorClass, ErrorKind, Scope};
-use crate::model::event::{DeliveryState, Failure};
+use crate::model::event::Failure;
 use crate::model::id::is_code;
 use crate::model::message::Money;
 

@@ -9,7 +9,8 @@ use super::wire::{Attached, DirectMessage, Members, User, place};
 use crate::adapter::json::{self, Json, List, Piece};
 use crate::adapter::{Collector, NamedAccount, Owner};
 use crate::model::address::{Address, XUser};
-use crate::model::event::{Delivery, DeliveryOf, DeliveryState, Envelope, Inbound, InboundContent, Profile};
+use crate::model::delivery::DeliveryState;
+use crate::model::event::{Delivery, DeliveryOf, Envelope, Inbound, InboundContent, Profile};
 use crate::model::id::MessageId;
 
 pub(super) const MESSAGES: &str = "direct_message_events";

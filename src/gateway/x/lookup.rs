@@ -15,8 +15,9 @@ use crate::adapter::query;
 use crate::medium::x as rules;
 use crate::model::address::{Address, Medium, XUser};
 use crate::model::clock::Timestamp;
+use crate::model::delivery::DeliveryState;
 use crate::model::error::{Error, ErrorKind, Result};
-use crate::model::event::{Delivery, DeliveryState, Envelope, Raw};
+use crate::model::event::{Delivery, Envelope, Raw};
 use crate::model::lookup::{LookupOutcome, LookupQuery};
 use crate::model::message::{Content, MediaSource};
 

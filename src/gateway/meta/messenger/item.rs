@@ -8,7 +8,8 @@ use crate::adapter::NamedAccount;
 use crate::adapter::json::{self, Occurrences, Piece, Text};
 use crate::model::address::Address;
 use crate::model::clock::Timestamp;
-use crate::model::event::{Delivery, DeliveryOf, DeliveryState, Event, Inbound, InboundContent};
+use crate::model::delivery::DeliveryState;
+use crate::model::event::{Delivery, DeliveryOf, Event, Inbound, InboundContent};
 use crate::webhook::Verified;
 
 /// The longest id of a message. Meta's have some 150 characters.

@@ -13,8 +13,9 @@ use crate::adapter::json::{self, Json, Piece, Text};
 use crate::adapter::{Collector, Endpoint, Owner, delivery_state};
 use crate::model::address::{Address, Medium};
 use crate::model::clock::Timestamp;
+use crate::model::delivery::DeliveryState;
 use crate::model::event::{
-    Account, Delivery, DeliveryOf, DeliveryState, Envelope, Inbound, OptOut, OptOutScope, Profile, Raw, Referral, Topic,
+    Account, Delivery, DeliveryOf, Envelope, Inbound, OptOut, OptOutScope, Profile, Raw, Referral, Topic,
 };
 use crate::webhook::Verified;
 

@@ -1,0 +1,218 @@
+//! Amounts of money, exact to a millionth.
+
+use std::fmt;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use crate::model::error::{Error, Result};
+
+/// An amount of money: millionths of a currency's main unit, and the currency's ISO 4217 code.
+///
+/// ```
+/// use civic_messaging::message::Money;
+///
+/// let price = Money::parse("-0.0400", "GBP")?;
+/// assert_eq!((price.micros, price.to_string().as_str()), (-40_000, "-0.040000 GBP"));
+/// # Ok::<(), civic_messaging::Error>(())
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Money {
+    /// Millionths of the main unit: £0.04 is 40,000.
+    pub micros: i64,
+    /// The currency.
+    pub currency: Currency,
+}
+
+/// An ISO 4217 code: three uppercase letters.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Currency([u8; 3]);
+
+impl Money {
+    /// Parses an amount as gateways write it: a decimal number with up to six places, and a currency.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidMessage`](crate::ErrorKind::InvalidMessage) if it is not a decimal number, has more than six
+    /// places that are not zero, or is out of range.
+    pub fn parse(amount: &str, currency: &str) -> Result<Self> {
+        let micros =
+            micros(amount).ok_or_else(|| Error::invalid("amount", "is not a decimal number with up to six places"))?;
+        Ok(Self { micros, currency: Currency::new(currency)? })
+    }
+
+    /// Parses an amount as written in JSON, rounded to micros, half away from zero.
+    ///
+    /// A gateway that multiplies floating-point numbers reports three texts at £0.0227 as `0.06810000000000001`.
+    /// [`parse`](Self::parse) is for amounts that a person wrote, where a seventh place is a mistake.
+    ///
+    /// ```
+    /// use civic_messaging::message::Money;
+    ///
+    /// assert_eq!(Money::rounded("0.06810000000000001", "GBP")?.micros, 68_100);
+    /// # Ok::<(), civic_messaging::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidMessage`](crate::ErrorKind::InvalidMessage) if it is not a decimal number or is out of
+    /// range.
+    pub fn rounded(amount: &str, currency: &str) -> Result<Self> {
+        let micros = rounded_micros(amount).ok_or_else(|| Error::invalid("amount", "is not a decimal number"))?;
+        Ok(Self { micros, currency: Currency::new(currency)? })
+    }
+}
+
+/// Accepts `5e-05`, as JSON and Python write small numbers.
+fn rounded_micros(amount: &str) -> Option<i64> {
+    let (digits, exponent) = match amount.split_once(['e', 'E']) {
+        Some((digits, exponent)) => (digits, exponent.parse::<i32>().ok()?),
+        None => (amount, 0),
+    };
+    let (negative, digits) = digits.strip_prefix('-').map_or((false, digits), |rest| (true, rest));
+    let (whole, fraction) = digits.split_once('.').unwrap_or((digits, "0"));
+    let all = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+    if !all(whole) || !all(fraction) {
+        return None;
+    }
+    // The number of digits that are micros: the first `kept`, padded with zeros where there are fewer.
+    let kept = i32::try_from(whole.len()).ok()?.checked_add(exponent)?.checked_add(6)?;
+    // Zeros with a large exponent would be padded one by one.
+    if [whole, fraction].iter().all(|digits| digits.bytes().all(|digit| digit == b'0')) {
+        return Some(0);
+    }
+    let digits = || whole.bytes().chain(fraction.bytes()).map(|digit| i64::from(digit - b'0'));
+    let mut micros = 0_i64;
+    if let Ok(kept) = usize::try_from(kept) {
+        let mut shown = digits().chain(std::iter::repeat(0)).take(kept).skip_while(|digit| *digit == 0);
+        micros = shown.by_ref().take(20).try_fold(0_i64, |sum, digit| sum.checked_mul(10)?.checked_add(digit))?;
+        if shown.next().is_some() {
+            return None;
+        }
+        let half = digits().nth(kept).is_some_and(|digit| digit >= 5);
+        micros = micros.checked_add(i64::from(half))?;
+    }
+    Some(if negative { -micros } else { micros })
+}
+
+fn micros(amount: &str) -> Option<i64> {
+    let (negative, digits) = amount.strip_prefix('-').map_or((false, amount), |rest| (true, rest));
+    let (whole, fraction) = digits.split_once('.').unwrap_or((digits, "0"));
+    let (kept, rest) = fraction.split_at_checked(6).unwrap_or((fraction, ""));
+    let all = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+    if !all(whole) || !all(kept) || rest.bytes().any(|b| b != b'0') {
+        return None;
+    }
+    let micros =
+        format!("{kept:0<6}").parse::<i64>().ok()?.checked_add(whole.parse::<i64>().ok()?.checked_mul(1_000_000)?)?;
+    Some(if negative { -micros } else { micros })
+}
+
+impl fmt::Display for Money {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let sign = if self.micros < 0 { "-" } else { "" };
+        let (whole, fraction) = (self.micros.unsigned_abs() / 1_000_000, self.micros.unsigned_abs() % 1_000_000);
+        write!(f, "{sign}{whole}.{fraction:06} {}", self.currency)
+    }
+}
+
+impl Currency {
+    /// Creates a currency from its code.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidMessage`](crate::ErrorKind::InvalidMessage) unless it is three ASCII letters.
+    pub fn new(code: &str) -> Result<Self> {
+        match code.to_ascii_uppercase().as_bytes() {
+            &[a, b, c] if [a, b, c].iter().all(u8::is_ascii_uppercase) => Ok(Self([a, b, c])),
+            _ => Err(Error::invalid("currency", "must be three letters, such as GBP")),
+        }
+    }
+
+    /// Returns the code.
+    pub fn as_str(&self) -> &str {
+        std::str::from_utf8(&self.0).unwrap_or_default()
+    }
+}
+
+impl fmt::Display for Currency {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl fmt::Debug for Currency {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl Serialize for Currency {
+    fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.as_str())
+    }
+}
+
+impl<'de> Deserialize<'de> for Currency {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
+        Self::new(&String::deserialize(deserializer)?).map_err(serde::de::Error::custom)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn money_is_exact_or_an_error() {
+        for (amount, micros) in
+            [("0", 0), ("1", 1_000_000), ("-0.00750", -7_500), ("0.0333", 33_300), ("0.04000000", 40_000)]
+        {
+            assert_eq!(Money::parse(amount, "USD").unwrap().micros, micros, "{amount}");
+        }
+        for wrong in ["", ".", "1.", ".5", "1,5", "0.0000001", "--1", "9223372036854775807"] {
+            assert!(Money::parse(wrong, "USD").is_err(), "{wrong}");
+        }
+        assert!(Money::parse("1", "POUND").is_err());
+    }
+
+    #[test]
+    fn rounded_money_is_the_nearest_micro() {
+        for (amount, micros) in [
+            ("0.06810000000000001", 68_100),
+            ("-0.06810000000000001", -68_100),
+            ("0.0680999999999999", 68_100),
+            ("0.0227", 22_700),
+            ("12", 12_000_000),
+            ("0", 0),
+            ("-0.0", 0),
+            ("0.0000005", 1),
+            ("0.00000049", 0),
+            ("-0.0000005", -1),
+            ("0.9999999", 1_000_000),
+            ("5e-05", 50),
+            ("6.81E-2", 68_100),
+            ("5e-7", 1),
+            ("5e-8", 0),
+            ("1e3", 1_000_000_000),
+            ("0e2000000000", 0),
+            ("1e-2000000000", 0),
+            ("00000000000000000000000001.5", 1_500_000),
+            ("9223372036854.775807", i64::MAX),
+        ] {
+            assert_eq!(Money::rounded(amount, "GBP").unwrap().micros, micros, "{amount}");
+        }
+        for wrong in [
+            "",
+            ".",
+            "1.",
+            ".5",
+            "1,5",
+            "--1",
+            "1e",
+            "e5",
+            "1e2000000000",
+            "9223372036854.775808",
+            "NaN",
+            "1e99999999999",
+        ] {
+            assert!(Money::rounded(wrong, "GBP").is_err(), "{wrong}");
+        }
+    }
+}
