@@ -42,8 +42,8 @@ impl Desk {
 
 #[tokio::main]
 async fn main() -> Result<()> {
-    let week = hours::Config::new("Mon-Fri 09:00-17:00").bank_holidays(Division::EnglandAndWales);
-    let texts = auto_reply::Config::new("In an emergency call 999.").welsh("Mewn argyfwng ffoniwch 999.");
+    let week = hours::OpeningTimes::new("Mon-Fri 09:00-17:00").bank_holidays(Division::EnglandAndWales);
+    let texts = auto_reply::ReplyTexts::new("In an emergency call 999.").welsh("Mewn argyfwng ffoniwch 999.");
     let out_of_hours = OutOfHours::new(Hours::new(&week)?, &texts)?;
     let sunday: Timestamp = "2026-11-22T21:14:00Z".parse()?;
 

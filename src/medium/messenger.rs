@@ -52,7 +52,7 @@ pub const HUMAN_AGENT_WINDOW: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 
 /// The messages that may be sent to a person at a given time: see [`window`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Window {
+pub enum MessagingWindow {
     /// Expired: nothing may be sent until the person writes again.
     Closed,
     /// Open for replies typed by a human agent only, until an exclusive end.
@@ -69,7 +69,7 @@ pub enum Window {
     },
 }
 
-impl Window {
+impl MessagingWindow {
     /// Returns `true` if any message may be sent at the given time.
     #[must_use]
     pub const fn is_open(self) -> bool {
@@ -107,28 +107,28 @@ impl Window {
 /// edge, Meta's response decides.
 ///
 /// ```
-/// use civic_messaging::medium::messenger::{Window, window};
+/// use civic_messaging::medium::messenger::{MessagingWindow, window};
 ///
 /// let nine = 1_795_338_000_000;
 /// let day = 24 * 60 * 60 * 1_000;
-/// assert_eq!(window(Some(nine), nine + day - 1), Window::Open { until_ms: nine + day });
-/// assert_eq!(window(Some(nine), nine + day), Window::HumanAgent { until_ms: nine + 7 * day });
-/// assert_eq!(window(Some(nine), nine + 7 * day), Window::Closed);
-/// assert_eq!(window(None, nine), Window::Never);
+/// assert_eq!(window(Some(nine), nine + day - 1), MessagingWindow::Open { until_ms: nine + day });
+/// assert_eq!(window(Some(nine), nine + day), MessagingWindow::HumanAgent { until_ms: nine + 7 * day });
+/// assert_eq!(window(Some(nine), nine + 7 * day), MessagingWindow::Closed);
+/// assert_eq!(window(None, nine), MessagingWindow::Never);
 /// ```
 #[must_use]
-pub const fn window(last_action_ms: Option<i64>, now_ms: i64) -> Window {
+pub const fn window(last_action_ms: Option<i64>, now_ms: i64) -> MessagingWindow {
     let Some(from_ms) = last_action_ms else {
-        return Window::Never;
+        return MessagingWindow::Never;
     };
     let open_ms = from_ms.saturating_add(SERVICE_WINDOW.as_millis() as i64);
     let until_ms = from_ms.saturating_add(HUMAN_AGENT_WINDOW.as_millis() as i64);
     if now_ms < open_ms {
-        Window::Open { until_ms: open_ms }
+        MessagingWindow::Open { until_ms: open_ms }
     } else if now_ms < until_ms {
-        Window::HumanAgent { until_ms }
+        MessagingWindow::HumanAgent { until_ms }
     } else {
-        Window::Closed
+        MessagingWindow::Closed
     }
 }
 
@@ -141,28 +141,28 @@ mod tests {
     #[test]
     fn windows_close_at_exactly_a_day_and_a_week() {
         for now in [0, 1, DAY - 1] {
-            assert_eq!(window(Some(0), now), Window::Open { until_ms: DAY }, "{now}");
+            assert_eq!(window(Some(0), now), MessagingWindow::Open { until_ms: DAY }, "{now}");
         }
         for now in [DAY, DAY + 1, 7 * DAY - 1] {
-            assert_eq!(window(Some(0), now), Window::HumanAgent { until_ms: 7 * DAY }, "{now}");
+            assert_eq!(window(Some(0), now), MessagingWindow::HumanAgent { until_ms: 7 * DAY }, "{now}");
         }
         for now in [7 * DAY, 7 * DAY + 1, i64::MAX] {
-            assert_eq!(window(Some(0), now), Window::Closed, "{now}");
+            assert_eq!(window(Some(0), now), MessagingWindow::Closed, "{now}");
         }
-        assert_eq!(window(None, 0), Window::Never);
+        assert_eq!(window(None, 0), MessagingWindow::Never);
     }
 
     #[test]
     fn future_action_opens_the_window_from_its_own_time() {
         let skewed = window(Some(5_000), 0);
-        assert_eq!(skewed, Window::Open { until_ms: 5_000 + DAY });
+        assert_eq!(skewed, MessagingWindow::Open { until_ms: 5_000 + DAY });
         assert_eq!(skewed.remaining(0), SERVICE_WINDOW + Duration::from_secs(5));
     }
 
     #[test]
     fn extreme_times_do_not_overflow() {
-        assert_eq!(window(Some(i64::MIN), i64::MAX), Window::Closed);
-        assert_eq!(window(Some(i64::MAX), i64::MAX), Window::Closed);
+        assert_eq!(window(Some(i64::MIN), i64::MAX), MessagingWindow::Closed);
+        assert_eq!(window(Some(i64::MAX), i64::MAX), MessagingWindow::Closed);
         let open = window(Some(i64::MAX), i64::MIN);
         assert!(open.is_open());
         assert_eq!(open.remaining(i64::MIN), Duration::from_millis(u64::MAX));
@@ -173,9 +173,14 @@ mod tests {
         let (open, agent) = (window(Some(0), 0), window(Some(0), DAY));
         assert!(open.is_open() && open.is_open_for_people());
         assert!(!agent.is_open() && agent.is_open_for_people());
-        assert!(![Window::Closed, Window::Never].iter().any(|w| w.is_open() || w.is_open_for_people()));
+        assert!(
+            ![MessagingWindow::Closed, MessagingWindow::Never].iter().any(|w| w.is_open() || w.is_open_for_people())
+        );
         assert_eq!(agent.remaining(7 * DAY - 1), Duration::from_millis(1));
         assert_eq!(agent.remaining(7 * DAY), Duration::ZERO);
-        assert_eq!((Window::Closed.remaining(0), Window::Never.remaining(0)), (Duration::ZERO, Duration::ZERO));
+        assert_eq!(
+            (MessagingWindow::Closed.remaining(0), MessagingWindow::Never.remaining(0)),
+            (Duration::ZERO, Duration::ZERO)
+        );
     }
 }

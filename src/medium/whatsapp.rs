@@ -115,7 +115,7 @@ pub const FREE_ENTRY_WINDOW: Duration = Duration::from_secs(72 * 60 * 60);
 
 /// The state of a window: see [`window`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Window {
+pub enum ServiceWindow {
     /// Never opened, or expired.
     Closed,
     /// Open until an exclusive end.
@@ -125,7 +125,7 @@ pub enum Window {
     },
 }
 
-impl Window {
+impl ServiceWindow {
     /// Returns `true` if it is open at the given time.
     #[must_use]
     pub const fn is_open(self) -> bool {
@@ -150,17 +150,17 @@ impl Window {
 /// own window with each resident. Near the edge, Meta's response (131047) decides.
 ///
 /// ```
-/// use civic_messaging::medium::whatsapp::{Window, window};
+/// use civic_messaging::medium::whatsapp::{ServiceWindow, window};
 ///
 /// let nine = 1_795_338_000_000;
 /// let day = 24 * 60 * 60 * 1_000;
-/// assert_eq!(window(Some(nine), nine + 1), Window::Open { until_ms: nine + day });
+/// assert_eq!(window(Some(nine), nine + 1), ServiceWindow::Open { until_ms: nine + day });
 /// assert!(window(Some(nine), nine + day - 1).is_open());
 /// assert!(!window(Some(nine), nine + day).is_open());
 /// assert!(!window(None, nine).is_open());
 /// ```
 #[must_use]
-pub const fn window(last_inbound_ms: Option<i64>, now_ms: i64) -> Window {
+pub const fn window(last_inbound_ms: Option<i64>, now_ms: i64) -> ServiceWindow {
     open_for(SERVICE_WINDOW, last_inbound_ms, now_ms)
 }
 
@@ -171,16 +171,16 @@ pub const fn window(last_inbound_ms: Option<i64>, now_ms: i64) -> Window {
 /// is used, so that no message is wrongly reported as free. Edges and units are those of [`window`]. This concerns the
 /// price, not permission to send.
 #[must_use]
-pub const fn free_entry_window(entry_ms: Option<i64>, now_ms: i64) -> Window {
+pub const fn free_entry_window(entry_ms: Option<i64>, now_ms: i64) -> ServiceWindow {
     open_for(FREE_ENTRY_WINDOW, entry_ms, now_ms)
 }
 
-const fn open_for(length: Duration, from_ms: Option<i64>, now_ms: i64) -> Window {
+const fn open_for(length: Duration, from_ms: Option<i64>, now_ms: i64) -> ServiceWindow {
     let Some(from_ms) = from_ms else {
-        return Window::Closed;
+        return ServiceWindow::Closed;
     };
     let until_ms = from_ms.saturating_add(length.as_millis() as i64);
-    if now_ms < until_ms { Window::Open { until_ms } } else { Window::Closed }
+    if now_ms < until_ms { ServiceWindow::Open { until_ms } } else { ServiceWindow::Closed }
 }
 
 /// Checks a text parameter of a template: in its body, its header or the suffix of its link.
@@ -358,25 +358,25 @@ mod tests {
     #[test]
     fn window_closes_at_exactly_a_day() {
         for now in [0, 1, DAY / 2, DAY - 1] {
-            assert_eq!(window(Some(0), now), Window::Open { until_ms: DAY }, "{now}");
+            assert_eq!(window(Some(0), now), ServiceWindow::Open { until_ms: DAY }, "{now}");
         }
         for now in [DAY, DAY + 1, i64::MAX] {
-            assert_eq!(window(Some(0), now), Window::Closed, "{now}");
+            assert_eq!(window(Some(0), now), ServiceWindow::Closed, "{now}");
         }
-        assert_eq!(window(None, 0), Window::Closed);
+        assert_eq!(window(None, 0), ServiceWindow::Closed);
     }
 
     #[test]
     fn future_message_opens_the_window_from_its_own_time() {
         let skewed = window(Some(5_000), 0);
-        assert_eq!(skewed, Window::Open { until_ms: 5_000 + DAY });
+        assert_eq!(skewed, ServiceWindow::Open { until_ms: 5_000 + DAY });
         assert_eq!(skewed.remaining(0), SERVICE_WINDOW + Duration::from_secs(5));
     }
 
     #[test]
     fn extreme_times_do_not_overflow() {
-        assert_eq!(window(Some(i64::MIN), i64::MAX), Window::Closed);
-        assert_eq!(window(Some(i64::MAX), i64::MAX), Window::Closed);
+        assert_eq!(window(Some(i64::MIN), i64::MAX), ServiceWindow::Closed);
+        assert_eq!(window(Some(i64::MAX), i64::MAX), ServiceWindow::Closed);
         let open = window(Some(i64::MAX), i64::MIN);
         assert!(open.is_open());
         assert_eq!(open.remaining(i64::MIN), Duration::from_millis(u64::MAX));
@@ -388,7 +388,7 @@ mod tests {
         assert_eq!(open.remaining(DAY - 1), Duration::from_millis(1));
         assert_eq!(open.remaining(DAY), Duration::ZERO);
         assert_eq!(open.remaining(DAY + 1), Duration::ZERO);
-        assert_eq!(Window::Closed.remaining(0), Duration::ZERO);
+        assert_eq!(ServiceWindow::Closed.remaining(0), Duration::ZERO);
     }
 
     #[test]

@@ -367,9 +367,9 @@ fn has_fixtures(gateway: &str) -> bool {
 // Sources.
 
 /// A file under `src/`, with nothing in it but code that is built without tests.
-struct Source {
-    path: String,
-    code: String,
+pub(crate) struct Source {
+    pub(crate) path: String,
+    pub(crate) code: String,
 }
 
 #[derive(Debug, PartialEq)]
@@ -402,7 +402,7 @@ impl fmt::Display for Reference {
 }
 
 impl Source {
-    fn new(path: &str, text: &str) -> Self {
+    pub(crate) fn new(path: &str, text: &str) -> Self {
         Self { path: path.to_owned(), code: code(text) }
     }
 
@@ -731,7 +731,7 @@ fn end_of_item(code: &str, from: usize) -> usize {
     code.len()
 }
 
-fn sources() -> Vec<Source> {
+pub(crate) fn sources() -> Vec<Source> {
     // A module of tests in a file of its own is declared under `#[cfg(test)]` elsewhere.
     let paths = files("src").into_iter().filter(|path| path.ends_with(".rs") && !path.ends_with("/tests.rs"));
     paths.map(|path| Source::new(&path, &text(&path))).collect()

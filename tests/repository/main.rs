@@ -1,5 +1,6 @@
-//! The repository's own rules: module boundaries, fixtures, dependencies.
+//! The repository's own rules: module boundaries, names, fixtures, dependencies.
 
 mod boundaries;
 mod fixtures;
+mod names;
 mod size;

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use civic_messaging::Timestamp;
-use civic_messaging::policy::hours::{Config, Division, Hours, Opening, Time, Weekday};
+use civic_messaging::policy::hours::{Division, Hours, Opening, OpeningTimes, Time, Weekday};
 use proptest::collection::vec;
 use proptest::prelude::*;
 
@@ -14,13 +14,15 @@ const MAKER: &str = include_str!("../fixtures/hours/oracle.py");
 const MINUTE: i64 = 60_000;
 
 /// The oracle's offices as configurations.
-fn offices() -> [(&'static str, Config); 3] {
+fn offices() -> [(&'static str, OpeningTimes); 3] {
     [
-        ("nine_to_five", Config::new("Mon-Fri 09:00-17:00").week("Sat 10:00-12:00")),
-        ("split", Config::new("Mon-Wed, Fri 08:30-12:30, 13:30-17:00").week("Thu 08:30-12:30, 13:30-19:00")),
+        ("nine_to_five", OpeningTimes::new("Mon-Fri 09:00-17:00").week("Sat 10:00-12:00")),
+        ("split", OpeningTimes::new("Mon-Wed, Fri 08:30-12:30, 13:30-17:00").week("Thu 08:30-12:30, 13:30-19:00")),
         (
             "night",
-            Config::new("Sat 20:00-24:00").week("Sun 00:00-01:30, 02:00-04:00, 23:00-24:00").week("Mon 00:00-01:00"),
+            OpeningTimes::new("Sat 20:00-24:00")
+                .week("Sun 00:00-01:30, 02:00-04:00, 23:00-24:00")
+                .week("Mon 00:00-01:00"),
         ),
     ]
 }
@@ -69,7 +71,7 @@ fn hours_agree_with_oracle_for_every_minute_of_four_years() {
     let compared: u64 = std::thread::scope(|scope| {
         let of_division = |(name, division): (&'static str, Division)| {
             scope.spawn(move || {
-                let of_office = |(week, config): (&str, Config)| {
+                let of_office = |(week, config): (&str, OpeningTimes)| {
                     let hours = Hours::new(&config.bank_holidays(division)).unwrap();
                     let (minutes, found) = differences(&hours, &oracle(week, name));
                     assert!(found.is_empty(), "{week} in {division} differs at {found:?}");
@@ -94,7 +96,7 @@ fn comparison_detects_missing_holiday_and_wrong_offset() {
     let scotland = Hours::new(&config.clone().bank_holidays(Division::Scotland)).unwrap();
     let (_, found) = differences(&scotland, &oracle("nine_to_five", "england_and_wales"));
     assert_eq!(found[0], at("2024-01-02T09:00Z"), "2 January is a bank holiday in Scotland only");
-    let later = Config::new("Mon-Fri 09:01-17:00").week("Sat 10:00-12:00").bank_holidays(Division::Scotland);
+    let later = OpeningTimes::new("Mon-Fri 09:01-17:00").week("Sat 10:00-12:00").bank_holidays(Division::Scotland);
     let (_, found) = differences(&Hours::new(&later).unwrap(), &oracle("nine_to_five", "scotland"));
     assert_eq!(found[0], at("2024-01-03T09:00Z"));
 }
@@ -150,7 +152,7 @@ const CHANGES: [(&str, &str); 4] = [
 fn repeated_hour_in_october_counts_twice() {
     for (_, sunday) in CHANGES {
         let clock = |utc: &str| at(&format!("{sunday}T{utc}Z"));
-        let hours = Hours::new(&Config::new("Sun 01:30-01:45")).unwrap();
+        let hours = Hours::new(&OpeningTimes::new("Sun 01:30-01:45")).unwrap();
         let (first, second) = (clock("00:30:00"), clock("01:30:00"));
         for (moment, open) in [
             (clock("00:29:59.999"), false),
@@ -168,17 +170,17 @@ fn repeated_hour_in_october_counts_twice() {
         let day = (at(&format!("{sunday}T00:00Z")), at(&format!("{sunday}T12:00Z")));
         assert_eq!(hours.working_time(day.0, day.1).unwrap(), Duration::from_secs(2 * 15 * 60));
         // Two ranges within that hour alternate.
-        let turns = Hours::new(&Config::new("Sun 01:00-01:15, 01:30-01:45")).unwrap();
+        let turns = Hours::new(&OpeningTimes::new("Sun 01:00-01:15, 01:30-01:45")).unwrap();
         assert_eq!(turns.next_opening(clock("00:15:00")).unwrap(), clock("00:30:00"));
         assert_eq!(turns.next_opening(clock("00:45:00")).unwrap(), clock("01:00:00"));
         let period = turns.closed_period(clock("01:20:00")).unwrap().unwrap();
         assert_eq!((period.from, period.until), (clock("01:15:00"), clock("01:30:00")));
         // A range that ends within the hour has two pieces; one around the hour is an hour longer.
-        let into = Hours::new(&Config::new("Sun 00:30-01:30")).unwrap();
+        let into = Hours::new(&OpeningTimes::new("Sun 00:30-01:30")).unwrap();
         assert_eq!(into.closes_at(clock("00:00:00")).unwrap(), Some(first));
         assert_eq!(into.next_opening(first).unwrap(), clock("01:00:00"));
         assert_eq!(into.closes_at(clock("01:00:00")).unwrap(), Some(second));
-        let around = Hours::new(&Config::new("Sun 00:00-03:00")).unwrap();
+        let around = Hours::new(&OpeningTimes::new("Sun 00:00-03:00")).unwrap();
         let opens = clock("00:00:00").minus(Duration::from_secs(3600));
         assert_eq!(around.closes_at(opens).unwrap(), Some(clock("03:00:00")));
         assert_eq!(around.working_time(opens, clock("12:00:00")).unwrap(), Duration::from_secs(4 * 3600));
@@ -190,16 +192,16 @@ fn skipped_hour_in_march_does_not_count() {
     for (sunday, _) in CHANGES {
         let clock = |utc: &str| at(&format!("{sunday}T{utc}Z"));
         let week = Duration::from_secs(7 * 86_400);
-        let hours = Hours::new(&Config::new("Sun 01:00-02:00")).unwrap();
+        let hours = Hours::new(&OpeningTimes::new("Sun 01:00-02:00")).unwrap();
         assert!(!hours.is_open(clock("00:59:59.999")).unwrap());
         assert!(!hours.is_open(clock("01:00:00")).unwrap());
         // At 01:00 summer time on the next Sunday.
         assert_eq!(hours.next_opening(clock("00:00:00")).unwrap(), clock("00:00:00").plus(week));
-        let around = Hours::new(&Config::new("Sun 00:30-02:30")).unwrap();
+        let around = Hours::new(&OpeningTimes::new("Sun 00:30-02:30")).unwrap();
         assert_eq!(around.closes_at(clock("00:30:00")).unwrap(), Some(clock("01:30:00")));
         assert_eq!(around.working_time(clock("00:00:00"), clock("12:00:00")).unwrap(), Duration::from_secs(3600));
         // A skipped half of a range is not added elsewhere.
-        let into = Hours::new(&Config::new("Sun 00:30-01:30")).unwrap();
+        let into = Hours::new(&OpeningTimes::new("Sun 00:30-01:30")).unwrap();
         assert_eq!(into.closes_at(clock("00:30:00")).unwrap(), Some(clock("01:00:00")));
     }
 }
@@ -214,7 +216,7 @@ fn any_hours() -> impl Strategy<Value = Hours> {
     let division = prop_oneof![Just(None), (0usize..3).prop_map(|n| Some(Division::ALL[n]))];
     (vec(day, 7), division).prop_filter_map("a week without an opening", |(week, division)| {
         let time = |minutes: u16| Time::new((minutes / 60).try_into().ok()?, (minutes % 60).try_into().ok()?).ok();
-        let mut config = Config::default();
+        let mut config = OpeningTimes::default();
         for (weekday, day) in Weekday::ALL.into_iter().zip(&week) {
             for (from, until) in day {
                 let opening = Opening::new(time(*from)?, time(*until)?).ok()?;

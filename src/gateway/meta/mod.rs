@@ -190,12 +190,14 @@ impl Config {
 }
 
 /// A WhatsApp number, by Meta's Cloud API or by 360dialog, or a page on Messenger.
-#[derive(Debug)]
+///
+/// Cloning is cheap, and clones share one connection pool.
+#[derive(Clone, Debug)]
 pub struct Meta {
     info: Info,
     endpoint: Endpoint,
     context: Context,
-    connection: Connection,
+    connection: Arc<Connection>,
     /// The URL for sending.
     messages: Uri,
     messaging_account_id: Option<String>,
@@ -211,7 +213,7 @@ impl Meta {
             endpoint: endpoint.with_overrides(config.errors),
             info,
             context: context.clone(),
-            connection,
+            connection: Arc::new(connection),
             messaging_account_id: config.messaging_account_id,
             verify_hashes: config.verify_hashes,
         })

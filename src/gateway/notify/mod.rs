@@ -190,13 +190,15 @@ impl Config {
 }
 
 /// A Notify service that sends and receives text messages.
-#[derive(Debug)]
+///
+/// Cloning is cheap, and clones share one connection pool.
+#[derive(Clone, Debug)]
 pub struct Notify {
     info: Info,
     endpoint: Endpoint,
     clock: Arc<dyn Clock>,
     scheme: BearerToken,
-    key: ApiKey,
+    key: Arc<ApiKey>,
     template_id: String,
     body_field: String,
     sms_sender_id: Option<String>,
@@ -239,7 +241,7 @@ impl Notify {
             endpoint: endpoint.with_overrides(config.errors),
             clock: context.clock.clone(),
             scheme: BearerToken::new(config.callback_tokens.into_iter().map(|token| token.or_owns(&owned))),
-            key,
+            key: Arc::new(key),
             template_id: config.template_id,
             body_field: config.body_field,
             sms_sender_id: config.sms_sender_id,

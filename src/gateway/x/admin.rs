@@ -78,7 +78,7 @@ impl X {
     ///
     /// # Errors
     /// [`ErrorKind::Config`](crate::ErrorKind::Config) for an address that X does not take, and X's error.
-    pub async fn register_webhook(&self, url: &str) -> Result<Webhook> {
+    pub async fn register_webhook(&self, url: &str) -> Result<RegisteredWebhook> {
         let uri = url.parse::<http::Uri>().ok().filter(|uri| uri.scheme_str() == Some("https") && uri.port().is_none());
         if uri.is_none() || url.chars().count() > 200 {
             let rule = "must be an https address without a port, of up to 200 characters";
@@ -92,7 +92,7 @@ impl X {
     ///
     /// # Errors
     /// X's error.
-    pub async fn webhooks(&self) -> Result<Vec<Webhook>> {
+    pub async fn webhooks(&self) -> Result<Vec<RegisteredWebhook>> {
         let answer = self.call(ApiRequest::get("webhooks", "/2/webhooks").by(Credentials::App)).await?;
         let listed: WebhookList = answer.json()?;
         Ok(listed.data.unwrap_or_default())
@@ -155,7 +155,7 @@ impl X {
 /// A registered webhook.
 #[non_exhaustive]
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-pub struct Webhook {
+pub struct RegisteredWebhook {
     /// X's id of the webhook.
     pub id: String,
     /// The address.
@@ -168,7 +168,7 @@ pub struct Webhook {
 
 #[derive(Deserialize)]
 struct WebhookList {
-    data: Option<Vec<Webhook>>,
+    data: Option<Vec<RegisteredWebhook>>,
 }
 
 #[derive(Deserialize)]

@@ -34,7 +34,7 @@ impl X {
                 .with_field("media.url")
                 .with_gateway(GATEWAY)
         })?;
-        let url = match &self.signer {
+        let url = match &*self.signer {
             Signer::OAuth1 { .. } => url.to_owned(),
             Signer::OAuth2(_) => format!("{}/2/dm_conversations/media/{place}", base.as_str()),
         };

@@ -29,7 +29,7 @@ impl X {
     ///
     /// # Errors
     /// [`ErrorKind::InvalidRecipient`] for what cannot be a handle, [`ErrorKind::NotFound`] when nobody has it.
-    pub async fn look_up_user(&self, handle: &str) -> Result<Profile> {
+    pub async fn look_up_user(&self, handle: &str) -> Result<UserProfile> {
         let handle = handle.strip_prefix('@').unwrap_or(handle);
         if !rules::handle(handle) {
             return Err(Error::recipient("must be 1 to 15 letters, digits or _ as a handle on X").with_gateway(GATEWAY));
@@ -39,7 +39,7 @@ impl X {
         let user: User = self.data(&answer)?;
         let handle = user.username.as_deref().unwrap_or(handle);
         let id = XUser::new(&user.id).map_err(|_| answer.unreadable())?.with_handle(handle);
-        Ok(Profile { user: id, name: user.name, receives_dm: user.receives_your_dm })
+        Ok(UserProfile { user: id, name: user.name, receives_dm: user.receives_your_dm })
     }
 
     /// Finds a message by its id, or by its content among ours since it was sent: X has no idempotency key.
@@ -145,7 +145,7 @@ impl DmEvent<'_> {
 /// A user found by handle.
 #[non_exhaustive]
 #[derive(Clone)]
-pub struct Profile {
+pub struct UserProfile {
     /// The numeric id, with the handle.
     pub user: XUser,
     /// The name they show.
@@ -154,9 +154,9 @@ pub struct Profile {
     pub receives_dm: Option<bool>,
 }
 
-impl std::fmt::Debug for Profile {
+impl std::fmt::Debug for UserProfile {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Profile").field("receives_dm", &self.receives_dm).finish_non_exhaustive()
+        f.debug_struct("UserProfile").field("receives_dm", &self.receives_dm).finish_non_exhaustive()
     }
 }
 

@@ -77,12 +77,12 @@ mod upload;
 mod webhook;
 mod wire;
 
-pub use admin::Webhook;
+pub use admin::RegisteredWebhook;
 use api::RateRecorder;
 pub use api::{Credentials, RateLimits};
 pub use auth::Auth;
 use auth::Signer;
-pub use lookup::Profile;
+pub use lookup::UserProfile;
 use webhook::Signature;
 
 use crate::adapter::{OAuth1, OAuth2};
@@ -256,14 +256,16 @@ impl TryFrom<ConfigFile> for Config {
 }
 
 /// Direct messages on X through its API v2.
+///
+/// Cloning is cheap, and clones share one connection pool and what they learn of rate limits.
 #[doc(alias = "Twitter")]
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct X {
     info: Info,
     endpoint: Endpoint,
-    signer: Signer,
+    signer: Arc<Signer>,
     bearer: Option<Secret>,
-    scheme: Signature,
+    scheme: Arc<Signature>,
     verifier: Option<Verifier>,
     unescape: Unescape,
     clock: Arc<dyn Clock>,
@@ -271,7 +273,7 @@ pub struct X {
     media: Arc<dyn MediaStore>,
     rates: Arc<Mutex<BTreeMap<&'static str, RateLimits>>>,
     /// X has refused the longer list of fields, so the shorter one is requested.
-    short_list: AtomicBool,
+    short_list: Arc<AtomicBool>,
 }
 
 impl X {
@@ -321,17 +323,17 @@ impl X {
                 .with_overrides(config.errors);
         Ok(Self {
             info,
-            signer: Signer::new(config.auth, &account, &endpoint, context),
+            signer: Arc::new(Signer::new(config.auth, &account, &endpoint, context)),
             endpoint,
             bearer: config.bearer,
             verifier: Verifier::new([], &secrets),
-            scheme: Signature::new(secrets),
+            scheme: Arc::new(Signature::new(secrets)),
             unescape: config.unescape,
             clock: context.clock.clone(),
             random: context.random.clone(),
             media: context.media.clone(),
             rates,
-            short_list: AtomicBool::new(false),
+            short_list: Arc::default(),
         })
     }
 }

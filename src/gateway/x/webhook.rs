@@ -54,7 +54,7 @@ impl Scheme for Signature {
 
 impl X {
     pub(super) fn receive_webhook(&self, request: &Request) -> Result<Received> {
-        adapter::receive(request, &self.info, Some(&self.scheme), "webhook_secrets", |webhook, events| {
+        adapter::receive(request, &self.info, Some(&*self.scheme), "webhook_secrets", |webhook, events| {
             self.events(webhook, events);
         })
     }

@@ -381,7 +381,7 @@ struct GatewayLimits {
     refusals: u32,
     /// The reported window, and later ones in which slots are booked. These are assumed to be as long as the longest
     /// reported one.
-    windows: VecDeque<Window>,
+    windows: VecDeque<QuotaWindow>,
     longest: Duration,
     /// The generation of the last window, and of the last reported one.
     generation: u64,
@@ -392,7 +392,7 @@ struct GatewayLimits {
 
 /// A quota between two times.
 #[derive(Clone, Copy, Debug)]
-struct Window {
+struct QuotaWindow {
     generation: u64,
     limit: Option<u64>,
     remaining: u64,
@@ -423,7 +423,7 @@ impl GatewayLimits {
 
     /// Counts a slot and returns the generation of its window.
     fn count(&mut self, at: Duration) -> Option<u64> {
-        let within = |window: &&mut Window| window.from <= at && at < window.until;
+        let within = |window: &&mut QuotaWindow| window.from <= at && at < window.until;
         if let Some(window) = self.windows.iter_mut().find(within) {
             window.remaining = window.remaining.saturating_sub(1);
             return Some(window.generation);
@@ -432,12 +432,12 @@ impl GatewayLimits {
         let (limit, remaining) = (last.limit, last.limit?.checked_sub(1)?);
         self.generation += 1;
         let until = at.saturating_add(self.longest);
-        self.windows.push_back(Window { generation: self.generation, limit, remaining, from: at, until });
+        self.windows.push_back(QuotaWindow { generation: self.generation, limit, remaining, from: at, until });
         Some(self.generation)
     }
 
     fn uncount(&mut self, slot: Slot) {
-        let counted = |window: &&mut Window| Some(window.generation) == slot.counted;
+        let counted = |window: &&mut QuotaWindow| Some(window.generation) == slot.counted;
         if let Some(window) = self.windows.iter_mut().find(counted) {
             window.remaining = window.remaining.saturating_add(1).min(window.limit.unwrap_or(u64::MAX));
         }
@@ -480,7 +480,7 @@ impl GatewayLimits {
                 self.learned = self.generation;
                 let remaining = quota.remaining.saturating_sub(self.in_flight);
                 let (generation, limit) = (self.generation, quota.limit);
-                self.windows.push_back(Window { generation, limit, remaining, from: now, until });
+                self.windows.push_back(QuotaWindow { generation, limit, remaining, from: now, until });
             }
         }
     }

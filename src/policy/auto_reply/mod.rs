@@ -10,8 +10,8 @@
 //! use civic_messaging::{Channel, ChannelExt, Mock};
 //!
 //! # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
-//! let hours = Hours::new(&hours::Config::new("Mon-Fri 09:00-17:00"))?;
-//! let out_of_hours = OutOfHours::new(hours, &auto_reply::Config::new("In an emergency call 999."))?;
+//! let hours = Hours::new(&hours::OpeningTimes::new("Mon-Fri 09:00-17:00"))?;
+//! let out_of_hours = OutOfHours::new(hours, &auto_reply::ReplyTexts::new("In an emergency call 999."))?;
 //!
 //! let sms = Mock::sms();
 //! let (mut history, sunday) = (History::new(), "2026-11-22T21:14:00Z".parse()?);
@@ -44,16 +44,16 @@ use crate::policy::hours::{Hours, Period};
 /// The texts of auto-replies, for [`OutOfHours::new`].
 ///
 /// ```
-/// use civic_messaging::policy::auto_reply::Config;
+/// use civic_messaging::policy::auto_reply::ReplyTexts;
 ///
-/// let config = Config::new("In an emergency call 999. For a danger on a road call 0345 678 9006.")
+/// let config = ReplyTexts::new("In an emergency call 999. For a danger on a road call 0345 678 9006.")
 ///     .welsh("Mewn argyfwng ffoniwch 999.");
 /// assert!(config.text.en.is_none()); // the default text, which fits one SMS segment
 /// ```
 #[non_exhaustive]
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Config {
+pub struct ReplyTexts {
     /// The emergency signpost. English is required; Welsh enables auto-replies in Welsh.
     pub signpost: Texts,
     /// The whole text, with the placeholders `{opening}`, for a sentence such as "We open again on Monday at 9am.", and
@@ -83,7 +83,7 @@ impl Texts {
     }
 }
 
-impl Config {
+impl ReplyTexts {
     /// Creates the default texts around an English emergency signpost.
     pub fn new(signpost: impl Into<String>) -> Self {
         Self { signpost: Texts { en: Some(signpost.into()), cy: None }, text: Texts::default() }
@@ -191,7 +191,7 @@ impl OutOfHours {
     /// [`ErrorKind::Config`](crate::ErrorKind::Config), with the field and its rule: no English signpost, an empty
     /// signpost, a Welsh text without a Welsh signpost, a text without exactly one `{opening}` and one `{signpost}`, or
     /// with another placeholder.
-    pub fn new(hours: Hours, config: &Config) -> Result<Self> {
+    pub fn new(hours: Hours, config: &ReplyTexts) -> Result<Self> {
         let mut texts = Vec::new();
         for language in [Language::Welsh, Language::English] {
             let field = |name: &str| format!("{name}.{}", language.tag());
@@ -320,8 +320,8 @@ mod tests {
     }
 
     fn office() -> OutOfHours {
-        let config = hours::Config::new("Mon-Fri 09:00-17:00").bank_holidays(hours::Division::EnglandAndWales);
-        let words = Config::new("In an emergency call 999.").welsh("Mewn argyfwng ffoniwch 999.");
+        let config = hours::OpeningTimes::new("Mon-Fri 09:00-17:00").bank_holidays(hours::Division::EnglandAndWales);
+        let words = ReplyTexts::new("In an emergency call 999.").welsh("Mewn argyfwng ffoniwch 999.");
         OutOfHours::new(Hours::new(&config).unwrap(), &words).unwrap()
     }
 
@@ -486,7 +486,7 @@ mod tests {
         assert!(both.text.starts_with(welsh));
         // A council without a Welsh text replies in English.
         let hours = office().hours().clone();
-        let english_only = OutOfHours::new(hours, &Config::new("Call 999.")).unwrap();
+        let english_only = OutOfHours::new(hours, &ReplyTexts::new("Call 999.")).unwrap();
         let mut history = History::new();
         history.language(Language::Welsh);
         let reply = english_only.reply(&text("Helo"), &history, at(SUNDAY)).unwrap().unwrap();
@@ -518,13 +518,13 @@ mod tests {
 
     #[test]
     fn incomplete_texts_are_config_errors() {
-        let with = |text: &str| Config::new("Call 999.").text(Language::English, text);
+        let with = |text: &str| ReplyTexts::new("Call 999.").text(Language::English, text);
         for (config, field, words) in [
-            (Config::default(), "signpost.en", "is missing"),
-            (Config::new("  "), "signpost.en", "is empty"),
-            (Config::new("Call {number}"), "signpost.en", "a brace"),
-            (Config::new("Call 999.").welsh(""), "signpost.cy", "is empty"),
-            (Config::new("Call 999.").text(Language::Welsh, "{opening} {signpost}"), "signpost.cy", "is missing"),
+            (ReplyTexts::default(), "signpost.en", "is missing"),
+            (ReplyTexts::new("  "), "signpost.en", "is empty"),
+            (ReplyTexts::new("Call {number}"), "signpost.en", "a brace"),
+            (ReplyTexts::new("Call 999.").welsh(""), "signpost.cy", "is empty"),
+            (ReplyTexts::new("Call 999.").text(Language::Welsh, "{opening} {signpost}"), "signpost.cy", "is missing"),
             (with("We are closed. {signpost}"), "text.en", "{opening}"),
             (with("{opening}"), "text.en", "{signpost}"),
             (with("{opening} {opening} {signpost}"), "text.en", "{opening} exactly once"),
@@ -535,8 +535,8 @@ mod tests {
             assert_eq!((error.kind(), error.field()), (crate::ErrorKind::Config, Some(field)), "{error}");
             assert!(error.to_string().contains(words), "{error}");
         }
-        assert!(serde_json::from_str::<Config>(r#"{"signpost":{"en":"Call 999."},"colour":1}"#).is_err());
-        assert!(serde_json::from_str::<Config>(r#"{"signpost":{"fr":"Appelez le 112."}}"#).is_err());
+        assert!(serde_json::from_str::<ReplyTexts>(r#"{"signpost":{"en":"Call 999."},"colour":1}"#).is_err());
+        assert!(serde_json::from_str::<ReplyTexts>(r#"{"signpost":{"fr":"Appelez le 112."}}"#).is_err());
     }
 
     #[test]

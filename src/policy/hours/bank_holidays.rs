@@ -15,7 +15,7 @@ use crate::model::error::{Error, Result};
 pub enum Division {
     /// England and Wales.
     EnglandAndWales,
-    /// Scotland. Councils there keep local holidays too: see [`Config::closed`](super::Config::closed).
+    /// Scotland. Councils there keep local holidays too: see [`OpeningTimes::closed`](super::OpeningTimes::closed).
     Scotland,
     /// Northern Ireland.
     NorthernIreland,

@@ -17,7 +17,7 @@
 //!     closed = [{ date = 2026-12-24, reason = "Christmas Eve" }]
 //!     extra = [{ date = 2026-12-28, open = "10:00-14:00" }]
 //! "#)?;
-//! let hours = Hours::new(&settings.read::<hours::Config>()?)?;
+//! let hours = Hours::new(&settings.read::<hours::OpeningTimes>()?)?;
 //!
 //! let friday_evening = "2026-05-22T16:30:00Z".parse()?; // 17:30 local time
 //! assert!(!hours.is_open(friday_evening)?);
@@ -30,8 +30,8 @@
 //! ```
 
 mod bank_holidays;
-mod config;
 mod day;
+mod times;
 mod zone;
 
 use std::collections::BTreeMap;
@@ -40,8 +40,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 pub use self::bank_holidays::{BankHolidays, Division};
-pub use self::config::{Closure, Config, Extra};
 pub use self::day::{Date, Opening, Time, Weekday};
+pub use self::times::{Closure, Extra, OpeningTimes};
 pub use self::zone::Zone;
 use crate::model::clock::Timestamp;
 use crate::model::error::{Error, Result};
@@ -97,7 +97,7 @@ impl Hours {
     /// [`ErrorKind::Config`](crate::ErrorKind::Config), with the field and its rule: ranges that overlap, are empty or end
     /// before they begin; an invalid day or time; a date with two closures, two extra openings, or both; an empty reason;
     /// a week without openings.
-    pub fn new(config: &Config) -> Result<Self> {
+    pub fn new(config: &OpeningTimes) -> Result<Self> {
         match config.bank_holidays {
             Some(division) => Self::build(config, Some((division, &BankHolidays::bundled()?))),
             None => Self::build(config, None),
@@ -108,15 +108,15 @@ impl Hours {
     ///
     /// # Errors
     /// As [`new`](Self::new), and for `bank_holidays` if the configuration has no division.
-    pub fn bank_holidays(config: &Config, holidays: &BankHolidays) -> Result<Self> {
+    pub fn bank_holidays(config: &OpeningTimes, holidays: &BankHolidays) -> Result<Self> {
         let division = config.bank_holidays.ok_or_else(|| {
             Error::config("bank_holidays", "is missing: set england_and_wales, scotland or northern_ireland")
         })?;
         Self::build(config, Some((division, holidays)))
     }
 
-    fn build(config: &Config, holidays: Option<(Division, &BankHolidays)>) -> Result<Self> {
-        let week = config::week(&config.week)?;
+    fn build(config: &OpeningTimes, holidays: Option<(Division, &BankHolidays)>) -> Result<Self> {
+        let week = times::week(&config.week)?;
         let known = holidays.map(|(_, holidays)| Known::of(holidays)).transpose()?;
         let of_division = holidays.into_iter().flat_map(|(division, holidays)| holidays.dates(division));
         let mut special: BTreeMap<Date, Special> =
@@ -133,7 +133,7 @@ impl Hours {
         }
         for (index, Extra { date, open }) in config.extra.iter().enumerate() {
             let field = || format!("extra[{index}].open");
-            let openings = config::day(open).map_err(|error| error.with_field(field()))?;
+            let openings = times::day(open).map_err(|error| error.with_field(field()))?;
             if let Some(earlier) = seen.insert(*date, "given extra times") {
                 let rule = format!("gives extra times to {date}, which is {earlier} already");
                 return Err(Error::config(format!("extra[{index}].date"), rule));
@@ -156,9 +156,9 @@ impl Hours {
     /// Returns the first time from `from` on at which the office is open: `from` itself if it is open then.
     ///
     /// ```
-    /// use civic_messaging::policy::hours::{Config, Hours};
+    /// use civic_messaging::policy::hours::{OpeningTimes, Hours};
     ///
-    /// let hours = Hours::new(&Config::new("Mon-Fri 09:00-17:00"))?;
+    /// let hours = Hours::new(&OpeningTimes::new("Mon-Fri 09:00-17:00"))?;
     /// let (sunday, noon) = ("2026-11-22T21:14:00Z".parse()?, "2026-11-23T12:00:00Z".parse()?);
     /// assert_eq!(hours.next_opening(sunday)?, "2026-11-23T09:00:00Z".parse()?);
     /// assert_eq!(hours.next_opening(noon)?, noon);
@@ -206,9 +206,9 @@ impl Hours {
     ///
     /// ```
     /// use std::time::Duration;
-    /// use civic_messaging::policy::hours::{Config, Hours};
+    /// use civic_messaging::policy::hours::{OpeningTimes, Hours};
     ///
-    /// let hours = Hours::new(&Config::new("Mon-Fri 09:00-17:00"))?;
+    /// let hours = Hours::new(&OpeningTimes::new("Mon-Fri 09:00-17:00"))?;
     /// let (friday, monday) = ("2026-11-20T16:45:00Z".parse()?, "2026-11-23T09:30:00Z".parse()?);
     /// assert_eq!(hours.working_time(friday, monday)?, Duration::from_secs(45 * 60));
     /// # Ok::<(), civic_messaging::Error>(())
@@ -339,8 +339,8 @@ mod tests {
         text.parse().unwrap()
     }
 
-    fn office() -> Config {
-        Config::new("Mon-Fri 09:00-17:00")
+    fn office() -> OpeningTimes {
+        OpeningTimes::new("Mon-Fri 09:00-17:00")
     }
 
     #[test]
@@ -365,12 +365,12 @@ mod tests {
 
     #[test]
     fn openings_that_meet_at_midnight_are_one() {
-        let hours = Hours::new(&Config::new("Fri 20:00-24:00").week("Sat 00:00-04:00")).unwrap();
+        let hours = Hours::new(&OpeningTimes::new("Fri 20:00-24:00").week("Sat 00:00-04:00")).unwrap();
         let (friday, saturday) = (at("2026-11-27T23:59:00Z"), at("2026-11-28T04:00:00Z"));
         assert_eq!(hours.closes_at(friday).unwrap(), Some(saturday));
         assert_eq!(hours.closes_at(saturday).unwrap(), None);
         assert_eq!(hours.closed_period(saturday).unwrap().unwrap().from, saturday);
-        let always = Hours::new(&Config::new("Mon-Sun 00:00-24:00")).unwrap();
+        let always = Hours::new(&OpeningTimes::new("Mon-Sun 00:00-24:00")).unwrap();
         assert!(always.is_open(friday).unwrap());
         assert_eq!(always.closes_at(friday).unwrap_err().field(), Some("zone"));
     }
@@ -429,11 +429,11 @@ mod tests {
 
     #[test]
     fn invalid_config_names_its_field() {
-        let table: &[(Config, &str, &str)] = &[
-            (Config::default(), "week", "no line"),
-            (Config::new("Mon-Fri"), "week[0]", "no range"),
-            (Config::new("Mon-Fry 09:00-17:00"), "week[0]", "unknown day: use Mon, Tue"),
-            (Config::new("Mon 09:00-17:00 Tue 09:00-12:00"), "week[0]", "after a time"),
+        let table: &[(OpeningTimes, &str, &str)] = &[
+            (OpeningTimes::default(), "week", "no line"),
+            (OpeningTimes::new("Mon-Fri"), "week[0]", "no range"),
+            (OpeningTimes::new("Mon-Fry 09:00-17:00"), "week[0]", "unknown day: use Mon, Tue"),
+            (OpeningTimes::new("Mon 09:00-17:00 Tue 09:00-12:00"), "week[0]", "after a time"),
             (office().week("Sat 9am-5pm"), "week[1]", "hours and minutes"),
             (office().week("Sat 10:00-25:00"), "week[1]", "from 00:00 to 24:00"),
             (office().week("Sat 10:00-11:60"), "week[1]", "from 00:00 to 24:00"),
@@ -444,7 +444,7 @@ mod tests {
                 "week[1]",
                 "Thursday has ranges that overlap: 09:00-17:00 and 16:00-19:00",
             ),
-            (Config::new("Mon, Mon-Fri 09:00-17:00"), "week[0]", "Monday has ranges that overlap"),
+            (OpeningTimes::new("Mon, Mon-Fri 09:00-17:00"), "week[0]", "Monday has ranges that overlap"),
             (office().closed(date("2026-12-24"), " "), "closed[0].reason", "is empty"),
             (
                 office().closed(date("2026-12-24"), "a").closed(date("2026-12-24"), "b"),
@@ -483,7 +483,7 @@ mod tests {
         ] {
             let json = format!(r#"{{"week":["Mon-Fri 09:00-17:00"],{rest}}}"#);
             let settings = crate::settings::Settings::from_json(&json).unwrap();
-            let error = settings.read::<Config>().unwrap_err();
+            let error = settings.read::<OpeningTimes>().unwrap_err();
             assert_eq!((error.kind(), error.field()), (ErrorKind::Config, Some(field)), "{error}");
             assert!(error.to_string().contains(words), "{error}");
         }
@@ -493,6 +493,6 @@ mod tests {
     fn config_round_trips_through_serde() {
         let config = office().bank_holidays(Division::NorthernIreland).closed(date("2026-07-14"), "Local");
         let json = serde_json::to_string(&config).unwrap();
-        assert_eq!(serde_json::from_str::<Config>(&json).unwrap(), config);
+        assert_eq!(serde_json::from_str::<OpeningTimes>(&json).unwrap(), config);
     }
 }

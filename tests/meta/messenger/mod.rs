@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use civic_messaging::event::{DeliveryOf, InboundContent};
-use civic_messaging::medium::messenger::{Window, window};
+use civic_messaging::medium::messenger::{MessagingWindow, window};
 use civic_messaging::message::{Choice, Degradation, Media, MediaKind, MediaRef};
 use civic_messaging::meta::{Config, Options};
 use civic_messaging::webhook::{Discarded, Received, SigningSecret};

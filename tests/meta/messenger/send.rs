@@ -25,7 +25,7 @@ async fn human_agent_message_carries_its_tag() {
     assert_eq!((accepted.id().as_str(), accepted.recipient.as_ref()), ("m_OUT_1", Some(&person())));
     // The rule says when it is needed.
     let week = window(Some(AT), AT + 24 * 3_600_000);
-    assert_eq!(week, Window::HumanAgent { until_ms: AT + 7 * 24 * 3_600_000 });
+    assert_eq!(week, MessagingWindow::HumanAgent { until_ms: AT + 7 * 24 * 3_600_000 });
 }
 
 #[tokio::test]

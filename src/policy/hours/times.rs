@@ -1,4 +1,4 @@
-//! The configuration of opening hours.
+//! Opening times, as a council writes them.
 
 use serde::{Deserialize, Serialize};
 
@@ -7,13 +7,13 @@ use super::day::{self, Date, Opening};
 use super::zone::Zone;
 use crate::model::error::{Error, Result};
 
-/// The configuration of [`Hours`](super::Hours).
+/// The opening times from which [`Hours`](super::Hours) are built.
 ///
 /// ```
-/// use civic_messaging::policy::hours::{Config, Division, Hours};
+/// use civic_messaging::policy::hours::{OpeningTimes, Division, Hours};
 ///
 /// let hours = Hours::new(
-///     &Config::new("Mon-Wed, Fri 09:00-12:30, 13:30-17:00")
+///     &OpeningTimes::new("Mon-Wed, Fri 09:00-12:30, 13:30-17:00")
 ///         .week("Thu 09:00-19:00")
 ///         .bank_holidays(Division::Scotland)
 ///         .closed("2026-12-24".parse()?, "Christmas Eve")
@@ -24,7 +24,7 @@ use crate::model::error::{Error, Result};
 #[non_exhaustive]
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Config {
+pub struct OpeningTimes {
     /// Lines such as `Mon-Fri 09:00-17:00` or `Mon, Thu 09:00-12:30, 13:30-17:00`: days, then the ranges of each of
     /// them. A range ends just before its second time; 24:00 is the end of the day. A day may appear in several lines.
     pub week: Vec<String>,
@@ -65,7 +65,7 @@ pub struct Extra {
     pub open: String,
 }
 
-impl Config {
+impl OpeningTimes {
     /// Creates a configuration with this line of the week, such as `Mon-Fri 09:00-17:00`.
     pub fn new(line: impl Into<String>) -> Self {
         Self { week: vec![line.into()], ..Self::default() }
