@@ -13,7 +13,7 @@ use tokio::sync::oneshot;
 
 use crate::common::{median, rounds};
 use crate::cycle::Takes;
-use crate::taking::{digest, message};
+use crate::taking::{PERSONS, digest, message};
 use crate::{file, runtime};
 
 const DATABASE: &str = "CIVIC_BENCH_DATABASE";
@@ -47,14 +47,16 @@ fn fill(path: &std::path::Path, depth: usize) {
     let transaction = db.transaction().expect("a transaction");
     let mut insert = transaction
         .prepare(
-            "INSERT INTO message (line, key, recipient, body, digest, priority, state, due, queued)
-             VALUES ('desk', ?1, ?2, ?3, ?4, 2, 'queued', ?5, ?5)",
+            "INSERT INTO message (line, key, recipient, body, digest, priority, lane, state, head, due, queued)
+             VALUES ('desk', ?1, ?2, ?3, ?4, 2, 'desk/phone', 'queued', ?6, ?5, ?5)",
         )
         .expect("a statement");
     for n in 0..depth {
         let message = message(n);
         let body = serde_json::to_string(&message).expect("it serialises");
-        insert.execute(params![message.key, message.to.expose(), body, digest(&body), n as i64]).expect("a row");
+        // The first message of each conversation is its head.
+        let row = params![message.key, message.to.expose(), body, digest(&body), n as i64, n < PERSONS];
+        insert.execute(row).expect("a row");
     }
     drop(insert);
     transaction.commit().expect("it is durable");

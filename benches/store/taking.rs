@@ -30,8 +30,11 @@ pub(crate) fn measure(runtime: &Runtime) {
     Pairs::measure(rounds(11), ours, floor).print("SQLite, WAL, FULL", Target::Times(1.25));
 }
 
+/// The number of persons to whom the messages go in turn.
+pub(crate) const PERSONS: usize = 100_000;
+
 pub(crate) fn message(n: usize) -> Message {
-    let to = Address::from(Phone::from_digits(&format!("4477009{:05}", n % 100_000)).expect("a number"));
+    let to = Address::from(Phone::from_digits(&format!("4477009{:05}", n % PERSONS)).expect("a number"));
     Message::text(to, "Your report of a missed bin in Mill Lane is logged: we collect it on Tuesday.")
         .key(format!("waste-{n}"))
 }

@@ -7,21 +7,26 @@
 #[doc(inline)]
 pub use crate::__lenient as lenient;
 
+mod answer;
+mod encode;
 mod endpoint;
+mod fetch;
 mod lenient;
 mod oauth1;
 mod oauth2;
+mod outcome;
 mod receive;
 pub use crate::model::health::probe;
 pub use crate::model::info::{AddressRule, MessageRule};
-#[cfg(feature = "meta")]
-pub(crate) use endpoint::row;
-pub use endpoint::{
-    Access, Answer, Credential, Endpoint, FetchLimits, Limited, RETRY_AFTER_MAX, RETRY_AFTER_MIN, VendorError, basic,
-    bearer, delivery_state, query, retry_after, segment, sensitive,
-};
+pub use answer::{Answer, VendorError};
+pub use encode::{basic, bearer, query, segment, sensitive};
+pub use endpoint::Endpoint;
+pub use fetch::{Access, Credential, FetchLimits, Limited};
 pub use oauth1::OAuth1;
 pub use oauth2::{OAuth2, TokenSource};
+#[cfg(feature = "meta")]
+pub(crate) use outcome::row;
+pub use outcome::{RETRY_AFTER_MAX, RETRY_AFTER_MIN, delivery_state, retry_after};
 pub use receive::{Collector, EVENTS_MAX, NamedAccount, Owner, receive};
 
 pub mod json {

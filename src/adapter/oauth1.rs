@@ -6,7 +6,7 @@ use http::{HeaderValue, Method, Uri};
 use sha1::Sha1;
 use zeroize::Zeroizing;
 
-use super::endpoint::{percent, sensitive};
+use super::encode::{percent, sensitive};
 use crate::context::Context;
 use crate::model::clock::Clock;
 use crate::model::error::Result;

@@ -9,7 +9,8 @@ use std::time::Duration;
 use http::{HeaderMap, StatusCode, header};
 use serde::Deserialize;
 
-use super::endpoint::{Endpoint, basic};
+use super::encode::basic;
+use super::endpoint::Endpoint;
 use crate::context::Context;
 use crate::model::clock::{Clock, Timestamp};
 use crate::model::error::{Error, ErrorKind, Outcome, Result};

@@ -132,7 +132,7 @@ pub enum Topic {
 #[non_exhaustive]
 #[derive(Clone, PartialEq, Serialize, Deserialize)]
 pub struct Unrecognised {
-    /// The origin and time; its [`Raw`] holds all of the data.
+    /// The origin and time; its [`Raw`](super::Raw) holds all of the data.
     pub envelope: Envelope,
     /// The gateway's name for it.
     pub what: String,

@@ -28,7 +28,7 @@ use crate::model::json::digest;
 /// An event from a gateway, received by webhook or by poll.
 ///
 /// Gateways deliver events repeatedly and out of order: deduplicate by [`id`](Self::id), and use
-/// [`DeliveryState::join`] to keep a delivery state from going backwards.
+/// [`DeliveryState::join`](crate::DeliveryState::join) to keep a delivery state from going backwards.
 #[non_exhaustive]
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

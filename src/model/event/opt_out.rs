@@ -12,14 +12,14 @@ use crate::model::id::MessageId;
 
 /// An opt-out, or its withdrawal.
 ///
-/// Derived from an [`Inbound`], which precedes it, or reported by the gateway. A text or a caption counts if it is STOP
-/// or START as defined by [`keyword`], and so does the new content of an edit. A selected option counts only if its
+/// Derived from an [`Inbound`](super::Inbound), which precedes it, or reported by the gateway. A text or a caption counts if it is STOP
+/// or START as defined by [`keyword`](crate::medium::sms::keyword), and so does the new content of an edit. A selected option counts only if its
 /// title is an unambiguous keyword (STOP, UNSUBSCRIBE, OPT OUT and their Welsh forms) or UNSTOP; its id never counts,
 /// nor does "Cancel" or "Start" on a button. An adapter adds the keywords that only its gateway acts on. Channels
 /// suppress nothing: that is the task of a policy or of the service.
 ///
-/// A message of the [history](Inbound::history) creates none, since it was processed on arrival; one received by
-/// another app ([`Inbound::standby`]) does. A STOP that is later edited still counts.
+/// A message of the [history](super::Inbound::history) creates none, since it was processed on arrival; one received by
+/// another app ([`Inbound::standby`](super::Inbound::standby)) does. A STOP that is later edited still counts.
 #[non_exhaustive]
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct OptOut {
