@@ -18,7 +18,7 @@ use crate::context::Context;
 use crate::model::clock::Clock;
 use crate::model::error::{Error, ErrorClass, ErrorKind, Outcome, Result};
 use crate::model::event::Failure;
-use crate::transport::{BaseUrl, Body, Deadline, SendProgress, Transport, normal};
+use crate::transport::{BaseUrl, Body, Deadline, SendProgress, Transport, TransportError, TransportErrorKind, normal};
 
 /// A gateway's API at a base URL.
 ///
@@ -236,18 +236,18 @@ impl Endpoint {
         Ok(answer)
     }
 
-    pub(super) fn unreachable(&self, error: crate::transport::TransportError, sending: bool) -> Error {
+    pub(super) fn unreachable(&self, error: TransportError, sending: bool) -> Error {
         let outcome = match error.progress {
             SendProgress::MayHaveArrived if sending => Outcome::Unknown,
             _ => Outcome::NotSent,
         };
         let kind = match error.kind {
-            crate::transport::TransportErrorKind::NotPublic => ErrorKind::Forbidden,
-            crate::transport::TransportErrorKind::Body => ErrorKind::Unexpected,
-            crate::transport::TransportErrorKind::Request => ErrorKind::Config,
+            TransportErrorKind::NotPublic => ErrorKind::Forbidden,
+            TransportErrorKind::Body => ErrorKind::Unexpected,
+            TransportErrorKind::Request => ErrorKind::Config,
             _ => ErrorKind::Unavailable,
         };
-        Error::new(kind, error.description()).with_gateway(self.gateway).with_outcome(outcome)
+        Error::new(kind, error.description()).with_gateway(self.gateway).with_outcome(outcome).with_source(error)
     }
 
     /// Returns the error of a response: a status other than 2xx, or a body that reports a refusal.
@@ -321,7 +321,21 @@ fn upload_time(len: Option<u64>) -> Option<Duration> {
 
 #[cfg(test)]
 mod tests {
+    use std::error::Error as _;
+
     use super::*;
+
+    #[test]
+    fn call_without_a_response_has_the_transport_error_as_source() {
+        const NO_CLASSES: &[(&str, ErrorClass)] = &[];
+        let base = "https://gateway.example".parse().unwrap();
+        let endpoint = Endpoint::new("acme", base, &Context::default(), NO_CLASSES, |_| VendorError::default());
+        let cause = TransportError::new(TransportErrorKind::TimedOut, SendProgress::MayHaveArrived);
+        let error = endpoint.unreachable(cause, true);
+        assert_eq!(error.source().unwrap().downcast_ref(), Some(&cause));
+        assert_eq!(error.source().unwrap().to_string(), "the request timed out: part of the request may have arrived");
+        assert!(Error::new(ErrorKind::Config, "x").source().is_none());
+    }
 
     #[test]
     fn base_url_is_https_or_loopback() {

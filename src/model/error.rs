@@ -50,6 +50,7 @@ struct Inner {
     per_recipient: bool,
     scope: Option<Scope>,
     raw: Option<Bytes>,
+    source: Option<Box<dyn std::error::Error + Send + Sync>>,
 }
 
 /// The outcome of a failed send: whether a resident may have received the message.
@@ -238,6 +239,7 @@ impl Error {
             per_recipient: false,
             scope: None,
             raw: None,
+            source: None,
         }))
     }
 
@@ -465,6 +467,13 @@ impl Error {
         self
     }
 
+    /// Sets the cause, which must contain no secret and no personal data.
+    #[must_use]
+    pub(crate) fn with_source(mut self, source: impl std::error::Error + Send + Sync + 'static) -> Self {
+        self.0.source = Some(Box::new(source));
+        self
+    }
+
     /// Sets a link to the gateway's documentation.
     #[must_use]
     pub fn with_help(mut self, url: impl Into<Cow<'static, str>>) -> Self {
@@ -540,7 +549,13 @@ impl fmt::Debug for Error {
     }
 }
 
-impl std::error::Error for Error {}
+impl std::error::Error for Error {
+    /// Returns the [`TransportError`](crate::transport::TransportError) of a call without a response; no other error
+    /// has a source, because those of vendors and parsers may contain personal data.
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.0.source.as_deref().map(|source| source as _)
+    }
+}
 
 /// The meaning of a gateway's error code: one row of its table.
 ///

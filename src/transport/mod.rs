@@ -202,7 +202,11 @@ impl TransportError {
 
 impl fmt::Display for TransportError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.description())
+        let progress = match self.progress {
+            SendProgress::MayHaveArrived => "part of the request may have arrived",
+            SendProgress::NothingSent => "nothing was sent",
+        };
+        write!(f, "{}: {progress}", self.description())
     }
 }
 

@@ -8,7 +8,10 @@ use http::header::AUTHORIZATION;
 use sha2::Sha256;
 use zeroize::Zeroizing;
 
-use super::{Refusal, Scheme, SignatureCoverage, SigningSecret, Unverified, Verification, Verified};
+use super::request::Unverified;
+use super::secret::SigningSecret;
+use super::verification::{Refusal, Scheme, SignatureCoverage, Verification};
+use super::verified::Verified;
 use crate::model::digest::sha256_from_hex;
 
 /// HMAC-SHA256 of the raw body in a header, after a prefix such as `sha256=`.
