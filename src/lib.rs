@@ -35,6 +35,7 @@
 //! | feature | adds | default |
 //! |---|---|---|
 //! | `meta`, `notify`, `twilio`, `x` | a gateway; no dependency | yes |
+//! | `custom` | any supplier, [described by a table](custom) | no |
 //! | `reqwest` | HTTP with rustls (ring) | yes |
 //! | `toml` | settings from TOML | yes |
 //! | `tracing` | spans and events of [`layer::Trace`] | yes |
@@ -45,7 +46,14 @@
 #![cfg_attr(docsrs, feature(doc_cfg))]
 // The front page links to what a build with fewer features lacks.
 #![cfg_attr(
-    not(all(feature = "meta", feature = "notify", feature = "tracing", feature = "twilio", feature = "x")),
+    not(all(
+        feature = "custom",
+        feature = "meta",
+        feature = "notify",
+        feature = "tracing",
+        feature = "twilio",
+        feature = "x"
+    )),
     allow(rustdoc::broken_intra_doc_links)
 )]
 // No input from a gateway, a resident or a configuration may cause a panic.
@@ -88,6 +96,8 @@ pub use http;
 
 pub use channel::{Channel, ChannelExt, Indicator};
 pub use context::Context;
+#[cfg(feature = "custom")]
+pub use gateway::custom::{self, Custom};
 #[cfg(feature = "meta")]
 pub use gateway::meta::{self, Meta};
 #[cfg(feature = "notify")]

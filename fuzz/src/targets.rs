@@ -26,8 +26,8 @@ use civic_messaging::medium::sms;
 use civic_messaging::transport::{Body, Transport, TransportError};
 use civic_messaging::webhook::{BearerToken, Form, HmacSha256, Request, Scheme, SignatureEncoding, SigningSecret};
 use civic_messaging::{
-    Address, Channel, Context, Error, ErrorKind, Event, Medium, Meta, Notify, Registry, Secret, Settings, Timestamp,
-    Twilio, X, async_trait, meta, notify, twilio, x,
+    Address, Channel, Context, Custom, Error, ErrorKind, Event, Medium, Meta, Notify, Registry, Secret, Settings,
+    Timestamp, Twilio, X, async_trait, meta, notify, twilio, x,
 };
 use http::header::AUTHORIZATION;
 use http::{HeaderName, HeaderValue, Method, Uri};
@@ -41,6 +41,7 @@ pub type Target = fn(&[u8]);
 /// Every target, by its name.
 pub const TARGETS: &[(&str, Target)] = &[
     ("address", address),
+    ("custom_webhook", custom_webhook),
     ("messenger_webhook", messenger_webhook),
     ("meta_webhook", meta_webhook),
     ("notify_webhook", notify_webhook),
@@ -77,6 +78,36 @@ const TWILIO_SIGNATURE: HeaderName = HeaderName::from_static("x-twilio-signature
 const TWILIO_SETTINGS: HeaderName = HeaderName::from_static("x-twilio-webhooks-signature-settings");
 
 // Webhooks, truly signed.
+
+/// The tables of suppliers with the token of their webhooks in the URL.
+const BULKSMS: &str = include_str!("../../docs/suppliers/bulksms.toml");
+const KANNEL: &str = include_str!("../../docs/suppliers/kannel.toml");
+
+/// Any list and any form that a supplier of a table posts is read, and everything in it can be kept.
+pub fn custom_webhook(body: &[u8]) {
+    static CHANNELS: LazyLock<[Custom; 2]> = LazyLock::new(|| {
+        [BULKSMS, KANNEL].map(|table| {
+            let mut table: Value = toml::from_str(table).unwrap();
+            replace_references(&mut table);
+            let config = Settings::from_json(&table.to_string()).unwrap().read().unwrap();
+            Custom::new(Medium::Sms, config, &context()).unwrap()
+        })
+    });
+    for channel in &*CHANNELS {
+        let target = format!("/custom?token={UNKNOWN}");
+        is_read(channel, &post(&target, HeaderName::from_static("x-none"), "none", body));
+    }
+}
+
+/// Puts a text in the place of each value of the environment.
+fn replace_references(value: &mut Value) {
+    let Value::Object(table) = value else { return };
+    match table.get("env").and_then(Value::as_str) {
+        Some(url) if url.ends_with("_URL") => *value = "https://sms.example.gov.uk/?id={reference:url}".into(),
+        Some(_) => *value = UNKNOWN.into(),
+        None => table.values_mut().for_each(replace_references),
+    }
+}
 
 /// Any body that Meta signed is read, and everything in it can be kept.
 pub fn meta_webhook(body: &[u8]) {

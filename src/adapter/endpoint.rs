@@ -31,7 +31,17 @@ pub struct Endpoint {
     pub(super) clock: Arc<dyn Clock>,
     classes: &'static [(&'static str, ErrorClass)],
     overrides: Arc<BTreeMap<String, ErrorClass>>,
-    vendor_error: fn(&Answer) -> VendorError<'_>,
+    vendor_error: ReadError,
+}
+
+/// Parses the vendor's error bodies.
+#[derive(Clone)]
+struct ReadError(Arc<dyn Fn(&Answer) -> VendorError<'_> + Send + Sync>);
+
+impl std::fmt::Debug for ReadError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("ReadError")
+    }
 }
 
 impl Endpoint {
@@ -50,7 +60,7 @@ impl Endpoint {
         base: BaseUrl,
         context: &Context,
         classes: &'static [(&'static str, ErrorClass)],
-        vendor_error: fn(&Answer) -> VendorError<'_>,
+        vendor_error: impl Fn(&Answer) -> VendorError<'_> + Send + Sync + 'static,
     ) -> Self {
         Self {
             gateway,
@@ -59,7 +69,7 @@ impl Endpoint {
             clock: context.clock.clone(),
             classes,
             overrides: Arc::default(),
-            vendor_error,
+            vendor_error: ReadError(Arc::new(vendor_error)),
         }
     }
 
@@ -259,7 +269,7 @@ impl Endpoint {
     }
 
     pub(super) fn error_of(&self, answer: &Answer, is_page: bool) -> Error {
-        let mut vendor = (self.vendor_error)(answer);
+        let mut vendor = (self.vendor_error.0)(answer);
         let status = answer.status;
         let code = vendor.code.as_deref();
         let overridden = code.and_then(|code| self.overrides.get(code).copied());

@@ -4,6 +4,8 @@
 //! takes a [`Context`](crate::Context), and `Options` if the gateway has any. Its files are named by role: `channel`,
 //! `send`, `receive`, `lookup` and so on.
 
+#[cfg(feature = "custom")]
+pub mod custom;
 #[cfg(feature = "meta")]
 pub mod meta;
 #[cfg(feature = "notify")]

@@ -88,6 +88,8 @@ impl Registry {
     /// Creates a registry of this crate's gateways whose features are enabled.
     pub fn standard() -> Self {
         let registry = Self::empty();
+        #[cfg(feature = "custom")]
+        let registry = registry.register("custom", crate::gateway::custom::connect);
         #[cfg(feature = "meta")]
         let registry = registry
             .register("meta", crate::gateway::meta::connect)

@@ -1,5 +1,7 @@
 //! Signature schemes shared by several gateways.
 
+use std::borrow::Cow;
+
 use base64::prelude::{BASE64_STANDARD, Engine};
 use bytes::Bytes;
 use hmac::{Hmac, KeyInit, Mac};
@@ -18,7 +20,7 @@ use crate::model::digest::sha256_from_hex;
 #[derive(Clone, Debug)]
 pub struct HmacSha256 {
     header: HeaderName,
-    prefix: &'static str,
+    prefix: Cow<'static, str>,
     encoding: SignatureEncoding,
     secrets: Vec<Key>,
 }
@@ -49,7 +51,7 @@ impl HmacSha256 {
     /// Creates the scheme with these secrets. Without any, it refuses every request.
     pub fn new(
         header: HeaderName,
-        prefix: &'static str,
+        prefix: impl Into<Cow<'static, str>>,
         encoding: SignatureEncoding,
         secrets: impl IntoIterator<Item = SigningSecret>,
     ) -> Self {
@@ -57,7 +59,7 @@ impl HmacSha256 {
             let mac = Hmac::<Sha256>::new_from_slice(secret.secret().expose().as_bytes()).ok()?;
             Some(Key { mac, secret })
         };
-        Self { header, prefix, encoding, secrets: secrets.into_iter().filter_map(key).collect() }
+        Self { header, prefix: prefix.into(), encoding, secrets: secrets.into_iter().filter_map(key).collect() }
     }
 
     /// Returns the header's value for a body under the first secret, for tests and simulated gateways.
@@ -234,14 +236,14 @@ fn opened(unverified: &Unverified<'_>, tokens: &[SigningSecret], token: &[u8]) -
 /// of proxies and servers: keep this one out of them, and rotate a token that was logged.
 #[derive(Clone, Debug)]
 pub struct QueryToken {
-    parameter: &'static str,
+    parameter: Cow<'static, str>,
     tokens: Vec<SigningSecret>,
 }
 
 impl QueryToken {
     /// Creates the scheme with these tokens in this parameter. Without any, it refuses every request.
-    pub fn new(parameter: &'static str, tokens: impl IntoIterator<Item = SigningSecret>) -> Self {
-        Self { parameter, tokens: tokens.into_iter().collect() }
+    pub fn new(parameter: impl Into<Cow<'static, str>>, tokens: impl IntoIterator<Item = SigningSecret>) -> Self {
+        Self { parameter: parameter.into(), tokens: tokens.into_iter().collect() }
     }
 
     fn is_token(&self, pair: &str) -> bool {
@@ -251,7 +253,7 @@ impl QueryToken {
 
 impl Scheme for QueryToken {
     fn verify(&self, unverified: Unverified<'_>) -> Verification {
-        let Some(token) = unverified.query_parameter(self.parameter) else {
+        let Some(token) = unverified.query_parameter(&self.parameter) else {
             return Verification::Refused(Refusal::Missing);
         };
         let (tokens, rest): (Vec<_>, Vec<_>) = unverified.query().split('&').partition(|pair| self.is_token(pair));

@@ -542,16 +542,10 @@ impl Adapter {
         let secrets = secrets.into_iter().map(|secret| secret.or_owns(owned)).collect();
         Ok(Self {
             wrong,
-            endpoint: Endpoint::new(
-                "brittle",
-                base,
-                &setup.context,
-                ERRORS,
-                match wrong {
-                    Some(ForgetsTheCode) => |_| VendorError::default(),
-                    _ => vendor_error,
-                },
-            ),
+            endpoint: Endpoint::new("brittle", base, &setup.context, ERRORS, move |answer| match wrong {
+                Some(ForgetsTheCode) => VendorError::default(),
+                _ => vendor_error(answer),
+            }),
             context: setup.context.clone(),
             token: Token(Secret::new(TOKEN)?, wrong == Some(PutsTheTokenIntoDebug)),
             scheme: Proof { wrong, secrets, own: owned.to_vec() },

@@ -2,9 +2,17 @@
 //!
 //! `CIVIC_SEED=n` replays a run.
 
-#![cfg(all(feature = "testing", feature = "meta", feature = "notify", feature = "twilio", feature = "x"))]
+#![cfg(all(
+    feature = "testing",
+    feature = "custom",
+    feature = "meta",
+    feature = "notify",
+    feature = "twilio",
+    feature = "x"
+))]
 
 mod broken;
+mod custom;
 mod larkfone;
 mod meta;
 mod mock;

@@ -10,6 +10,9 @@ use civic_messaging::webhook::SignatureCoverage;
 
 /// Every gateway and medium in the table.
 const SUBJECTS: &[&dyn Subject] = &[
+    &crate::custom::BulkSms,
+    &crate::custom::FireText,
+    &crate::custom::Kannel,
     &crate::meta::CloudApi,
     &crate::meta::Dialog360,
     &crate::meta::Messenger,
