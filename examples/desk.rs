@@ -11,12 +11,9 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::extract::{Path, Request, State};
-use axum::response::Response;
-use axum::{Router, body, routing};
-use civic_messaging::switchboard::{Line, State as MessageState, Store, Switchboard};
+use civic_messaging::switchboard::{Line, State, Store, Switchboard};
 use civic_messaging::testing::{FakeGateway, Step};
-use civic_messaging::{Notify, notify, webhook};
+use civic_messaging::{Notify, notify};
 
 const DATABASE: &str = "DESK_DATABASE";
 const GATEWAY: &str = "DESK_GATEWAY";
@@ -35,7 +32,7 @@ async fn switchboard(database: &str, gateway: &str) -> civic_messaging::Result<S
 async fn serve(database: &str, gateway: &str) -> Result<(), Box<dyn Error>> {
     let switchboard = switchboard(database, gateway).await?;
     tokio::spawn(switchboard.clone().run(std::future::pending()));
-    let router = Router::new().route("/webhooks/{route}", routing::any(webhook)).with_state(switchboard.clone());
+    let router = axum::Router::new().nest("/webhooks", switchboard.router());
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
     println!("listening on {}", listener.local_addr()?);
     tokio::spawn(async move { axum::serve(listener, router).await });
@@ -50,15 +47,6 @@ async fn serve(database: &str, gateway: &str) -> Result<(), Box<dyn Error>> {
         event.ack().await?;
     }
     Ok(())
-}
-
-async fn webhook(State(switchboard): State<Switchboard>, Path(route): Path<String>, request: Request) -> Response {
-    let (parts, body) = request.into_parts();
-    let Ok(body) = body::to_bytes(body, webhook::BODY_MAX).await else {
-        return http::Response::from(webhook::Response::status(http::StatusCode::PAYLOAD_TOO_LARGE)).map(Into::into);
-    };
-    let request = webhook::Request::new(http::Request::from_parts(parts, body));
-    http::Response::from(switchboard.receive(&route, request).await).map(Into::into)
 }
 
 #[tokio::main]
@@ -98,7 +86,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let store = switchboard(&database, &gateway.base_url()).await?;
     let counts = loop {
         let stats = store.stats().await?.line("enquiries").unwrap_or_default();
-        if stats.count(MessageState::Accepted) + stats.count(MessageState::Unknown) == 12 {
+        if stats.count(State::Accepted) + stats.count(State::Unknown) == 12 {
             break stats.messages;
         }
         tokio::time::sleep(Duration::from_millis(20)).await;

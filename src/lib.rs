@@ -41,6 +41,7 @@
 //! | `metrics` | counters and histograms | no |
 //! | `sqlite`, `sqlite-system` | the switchboard's store in SQLite: bundled, or the system's | no |
 //! | `postgres` | the switchboard's store in PostgreSQL | no |
+//! | `axum` | the switchboard's webhooks as an axum router, and `webhook::Request` as an extractor | no |
 //! | `testing` | the conformance suite and the fake gateway | no |
 #![cfg_attr(docsrs, feature(doc_cfg))]
 // The front page links to what a build with fewer features lacks.
@@ -62,6 +63,8 @@
 )]
 
 pub mod adapter;
+#[cfg(feature = "axum")]
+pub mod axum;
 mod channel;
 mod context;
 mod gateway;

@@ -311,12 +311,15 @@ impl Switchboard {
             Ok(_place) => self.store_webhook(route, &request).await,
             Err(_) => Err(Error::new(ErrorKind::Unavailable, "256 webhooks are being processed already")),
         };
-        response.unwrap_or_else(|error| {
-            // The name of an unknown route comes from a stranger, and is not logged.
-            let route = self.0.routes.get_key_value(route).map_or("unknown", |(route, _)| route);
-            telemetry::webhook_rejected(route, &error);
-            error.into()
-        })
+        response.unwrap_or_else(|error| self.reject(route, &error))
+    }
+
+    /// Logs that a webhook was rejected, and returns the response for the gateway.
+    pub(crate) fn reject(&self, route: &str, error: &Error) -> webhook::Response {
+        // The name of an unknown route comes from a stranger, and is not logged.
+        let route = self.0.routes.get_key_value(route).map_or("unknown", |(route, _)| route);
+        telemetry::webhook_rejected(route, error);
+        error.into()
     }
 
     async fn store_webhook(&self, route: &str, request: &webhook::Request) -> Result<webhook::Response> {

@@ -10,12 +10,8 @@ use std::pin::pin;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use axum::Router;
-use axum::body::Bytes;
-use axum::extract::{Request, State};
-use axum::response::Response;
 use civic_messaging::switchboard::{Line, Store, Switchboard};
-use civic_messaging::{Channel, Mock, Secret, webhook};
+use civic_messaging::{Channel, Mock, Secret};
 use futures_util::FutureExt;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -33,13 +29,6 @@ async fn switchboard(database: &str) -> Switchboard {
     Switchboard::builder(store).line(Line::new("desk").channel(mock)).route("sms", ["desk"]).build().unwrap()
 }
 
-async fn hook(State(board): State<Switchboard>, request: Request) -> Response {
-    let (parts, body) = request.into_parts();
-    let body: Bytes = axum::body::to_bytes(body, 4 * 1024 * 1024).await.unwrap();
-    let reply = board.receive("sms", webhook::Request::new(http::Request::from_parts(parts, body))).await;
-    http::Response::<bytes::Bytes>::from(reply).map(Into::into)
-}
-
 /// The process that is killed. Does nothing without its variable.
 #[tokio::test]
 async fn child() {
@@ -49,7 +38,7 @@ async fn child() {
     // Starts a new line, because the test runner has begun one.
     println!("\nat {}", listener.local_addr().unwrap());
     std::io::stdout().flush().unwrap();
-    axum::serve(listener, Router::new().fallback(hook).with_state(board)).await.unwrap();
+    axum::serve(listener, board.router()).await.unwrap();
 }
 
 /// Starts it and returns its address.

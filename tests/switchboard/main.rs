@@ -29,7 +29,7 @@ mod fallback;
 mod files;
 #[cfg(feature = "sqlite-system")]
 mod full_size;
-#[cfg(feature = "sqlite-system")]
+#[cfg(all(feature = "axum", feature = "sqlite-system"))]
 mod intake;
 #[cfg(feature = "sqlite-system")]
 mod keep;
@@ -37,7 +37,7 @@ mod keep;
 mod keys;
 #[cfg(feature = "sqlite-system")]
 mod lanes;
-#[cfg(feature = "sqlite-system")]
+#[cfg(all(feature = "axum", feature = "sqlite-system"))]
 mod load;
 #[cfg(feature = "sqlite-system")]
 mod locked;
@@ -49,6 +49,8 @@ mod poison;
 mod restore;
 #[cfg(feature = "sqlite-system")]
 mod route;
+#[cfg(all(feature = "axum", feature = "meta", feature = "sqlite-system", feature = "twilio"))]
+mod router;
 #[cfg(feature = "postgres")]
 mod sql;
 #[cfg(all(feature = "postgres", feature = "testing", feature = "twilio"))]
