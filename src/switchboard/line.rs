@@ -12,6 +12,7 @@ use crate::model::error::{Error, Result};
 use crate::model::event::Envelope;
 use crate::model::info::Info;
 use crate::model::message::Message;
+use crate::policy::auto_reply::{self, Language, OutOfHours};
 use crate::policy::hours::Hours;
 
 /// One public identity of the council: its channels, and the controller of its data.
@@ -60,6 +61,8 @@ pub struct Line {
     pub languages: Vec<String>,
     /// The opening hours, if set.
     pub hours: Option<Hours>,
+    /// The auto-reply outside the hours, if set. See [`auto_reply`](Self::auto_reply).
+    pub auto_reply: Option<auto_reply::ReplyTexts>,
     /// The retention of content: unlimited if not set. See [`retention`](Self::retention).
     pub retention: Option<Duration>,
     pub(super) channels: Vec<Arc<dyn Channel>>,
@@ -73,7 +76,8 @@ impl Line {
     pub fn new(id: impl Into<String>) -> Self {
         let id = id.into();
         let (languages, channels) = (Vec::new(), Vec::new());
-        Self { name: id.clone(), id, controller: None, languages, hours: None, retention: None, channels }
+        let (hours, auto_reply) = (None, None);
+        Self { name: id.clone(), id, controller: None, languages, hours, auto_reply, retention: None, channels }
     }
 
     /// Sets the name for people.
@@ -97,10 +101,37 @@ impl Line {
         self
     }
 
-    /// Sets the opening hours. The switchboard itself sends and receives at any hour.
+    /// Sets the opening hours. The switchboard sends and receives at any hour; see [`auto_reply`](Self::auto_reply).
     #[must_use]
     pub fn hours(mut self, hours: Hours) -> Self {
         self.hours = Some(hours);
+        self
+    }
+
+    /// Sets the auto-reply to residents who write outside the [`hours`](Self::hours): once per person in each closed
+    /// period, with the next opening and an emergency signpost.
+    ///
+    /// It is stored in the transaction of the resident's message, so that a crash neither loses nor repeats it, and
+    /// carries the tag `auto-reply`. It is sent in the language of the message, else of the person's last messages, else
+    /// in all languages. None is sent to a STOP, to an echo or to a program; after a [`Reply`](crate::Purpose::Reply) to
+    /// the person in this period; or once the line has opened. See [`OutOfHours::reply`].
+    ///
+    /// The line needs hours, and texts in each of its [`languages`](Self::languages).
+    ///
+    /// ```
+    /// use civic_messaging::Mock;
+    /// use civic_messaging::policy::auto_reply;
+    /// use civic_messaging::policy::hours::{self, Hours};
+    /// use civic_messaging::switchboard::Line;
+    ///
+    /// let signposts = auto_reply::ReplyTexts::new("In an emergency call 999.").welsh("Mewn argyfwng ffoniwch 999.");
+    /// let hours = Hours::new(&hours::OpeningTimes::new("Mon-Fri 09:00-17:00"))?;
+    /// let enquiries = Line::new("enquiries").channel(Mock::sms()).languages(["en", "cy"]).hours(hours).auto_reply(signposts);
+    /// # Ok::<(), civic_messaging::Error>(())
+    /// ```
+    #[must_use]
+    pub fn auto_reply(mut self, texts: auto_reply::ReplyTexts) -> Self {
+        self.auto_reply = Some(texts);
         self
     }
 
@@ -163,6 +194,32 @@ impl Line {
             }
         }
         Ok(())
+    }
+
+    /// Returns the checked auto-reply, if there is one.
+    pub(super) fn out_of_hours(&self) -> Result<Option<OutOfHours>> {
+        let Some(config) = &self.auto_reply else { return Ok(None) };
+        let field = |name: &str| format!("line {}.{name}", self.id);
+        let Some(hours) = &self.hours else {
+            return Err(Error::config(field("auto_reply"), "needs the hours of the line: set them"));
+        };
+        let under = |error: Error| {
+            let name = error.field().map_or_else(|| "auto_reply".to_owned(), |name| format!("auto_reply.{name}"));
+            error.with_field(field(&name))
+        };
+        let out_of_hours = OutOfHours::new(hours.clone(), config).map_err(under)?;
+        for language in &self.languages {
+            let text = match Language::from_tag(language) {
+                Some(Language::English) => &config.signpost.en,
+                Some(Language::Welsh) => &config.signpost.cy,
+                None => &None,
+            };
+            if text.is_none() {
+                let rule = format!("is missing: the line answers in {language}, so auto-replies need a text in it");
+                return Err(Error::config(field(&format!("auto_reply.signpost.{language}")), rule));
+            }
+        }
+        Ok(Some(out_of_hours))
     }
 
     /// Checks that a channel of the line can carry a message; fails with the reason of the first one.

@@ -67,10 +67,12 @@ use crate::model::info::Info;
 use crate::model::message::{Message, Purpose};
 use crate::model::random::{Random, SystemRandom};
 use crate::model::secret::Secret;
+use crate::policy::auto_reply::OutOfHours;
 use crate::policy::{self, Decision, Policy, PolicyInput};
 use crate::telemetry::switchboard as telemetry;
 use crate::webhook;
 
+mod auto_reply;
 mod conversation;
 mod engine;
 mod fallback;
@@ -118,6 +120,8 @@ struct Inner {
     accounts: HashMap<[String; 2], Vec<(Medium, String)>>,
     schedule: Schedule,
     policy: Option<Arc<dyn Policy>>,
+    /// The auto-reply of each line that has one.
+    auto_replies: HashMap<String, OutOfHours>,
     lease: Duration,
     clock: Arc<dyn Clock>,
     random: Arc<dyn Random>,
@@ -329,14 +333,18 @@ impl Switchboard {
         };
         let mut collected = route.receive(request).await;
         let events = std::mem::take(&mut collected.events);
-        let incoming: Vec<_> = events.into_iter().map(|event| self.0.incoming(event)).collect();
+        let mut incoming: Vec<_> = events.into_iter().map(|event| self.0.incoming(event)).collect();
         if !incoming.is_empty() {
+            let replies = self.0.add_auto_replies(&mut incoming).await?;
             let lines: Vec<_> = incoming.iter().map(|incoming| incoming.line.clone()).collect();
             let files = incoming.iter().any(|incoming| incoming.files() > 0);
             self.0.store.0.store_events(incoming, None, self.0.clock.now()).await?;
             lines.iter().for_each(|line| self.0.to_read.notify(line.as_deref()));
             if files {
                 self.0.to_fetch.notify_one();
+            }
+            if replies {
+                self.0.to_send.notify_one();
             }
         }
         collected.reply()
@@ -501,7 +509,7 @@ impl Inner {
         };
         // Without a channel there is nothing to fetch from.
         let fetch = self.media.is_some() && line.is_some();
-        Incoming { line, event, fetch }
+        Incoming { line, event, fetch, auto_reply: None }
     }
 
     /// Adds to a waiting message why its accounts send nothing, as far as this worker has found.
@@ -706,9 +714,12 @@ impl Builder {
             return Err(Error::config("line", "is missing: add at least one with Builder::line"));
         }
         let (mut lines, mut limits, mut choices) = (BTreeMap::new(), HashMap::new(), HashMap::new());
-        let mut account_states = HashMap::new();
+        let (mut account_states, mut auto_replies) = (HashMap::new(), HashMap::new());
         for line in self.lines {
             line.check()?;
+            if let Some(auto_reply) = line.out_of_hours()? {
+                auto_replies.insert(line.id.clone(), auto_reply);
+            }
             for info in line.channels.iter().map(|channel| channel.info()) {
                 let can = &info.capability;
                 account_states.entry(account(info)).or_insert_with(Mutex::default);
@@ -767,6 +778,7 @@ impl Builder {
             accounts,
             schedule: self.schedule,
             policy: self.policy,
+            auto_replies,
             lease: self.lease,
             clock: self.clock,
             random: self.random,

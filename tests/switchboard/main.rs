@@ -3,6 +3,8 @@
 
 #[cfg(feature = "sqlite-system")]
 mod answers;
+#[cfg(all(feature = "axum", feature = "postgres", feature = "sqlite-system"))]
+mod auto_reply;
 #[cfg(all(feature = "meta", feature = "sqlite-system"))]
 mod batch;
 // The store's own tests use the rest of it.
