@@ -11,21 +11,38 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
-use civic_messaging::switchboard::{Line, State, Store, Switchboard};
+use civic_messaging::switchboard::{State, Switchboard};
 use civic_messaging::testing::{FakeGateway, Step};
-use civic_messaging::{Notify, notify};
+use civic_messaging::{Context, Registry, Settings};
 
 const DATABASE: &str = "DESK_DATABASE";
 const GATEWAY: &str = "DESK_GATEWAY";
 const TOKEN: &str = "the-token-of-our-callbacks";
 
-/// The switchboard of the service: one line, one channel, one route for webhooks.
+/// The whole service: one line, one channel, one route for webhooks. docs/council.toml has six lines on four media.
+const SETTINGS: &str = r#"
+store.url = "sqlite:desk.db"
+
+[lines.enquiries]
+name = "General enquiries"
+controller = "Exampleshire Council"
+
+[[lines.enquiries.channels]]
+gateway = "notify"
+medium = "sms"
+template_id = "5484cfca-668a-4c18-afb1-5ddd0e3521b1"
+
+[gateways.notify] # secrets: { env = "NOTIFY_API_KEY" }
+api_key = "bins-26785a09-ab16-4eb0-8407-a37497a57506-3d844edf-8d35-48ac-975b-e847b4f122b0"
+callback_tokens = "the-token-of-our-callbacks"
+
+[routes]
+notify = ["enquiries"]
+"#;
+
 async fn switchboard(database: &str, gateway: &str) -> civic_messaging::Result<Switchboard> {
-    let key = "bins-26785a09-ab16-4eb0-8407-a37497a57506-3d844edf-8d35-48ac-975b-e847b4f122b0";
-    let config = notify::Config::new(key, "5484cfca-668a-4c18-afb1-5ddd0e3521b1")?.callback_token(TOKEN)?;
-    let sms = Notify::sms(config.base_url(gateway)?)?;
-    let enquiries = Line::new("enquiries").name("General enquiries").controller("Exampleshire Council").channel(sms);
-    Switchboard::builder(Store::open(database).await?).line(enquiries).route("notify", ["enquiries"]).build()
+    let settings = Settings::from_toml(SETTINGS)?.set("store.url", database).set("gateways.notify.base_url", gateway);
+    Switchboard::from_settings(&settings, &Registry::standard(), &Context::new()).await
 }
 
 /// The service.

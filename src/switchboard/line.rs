@@ -157,55 +157,61 @@ impl Line {
         self
     }
 
-    pub(super) fn check(&self) -> Result<()> {
+    /// Returns everything that is wrong with the line alone.
+    pub(super) fn faults(&self) -> Vec<Error> {
+        let mut faults = Vec::new();
+        let mut wrong = |name: &str, rule: String| faults.push(Error::config(self.field(name), rule));
         let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '-' | '_');
         if !(1..=64).contains(&self.id.len()) || !self.id.chars().all(plain) {
-            return Err(Error::config(
-                format!("line {}", self.id),
-                "must have an id of 1 to 64 small letters, digits, - and _",
-            ));
+            wrong("", "must have an id of 1 to 64 small letters, digits, - and _".to_owned());
         }
-        let wrong = |rule: String| Err(Error::config(format!("line {}", self.id), rule));
         if self.channels.is_empty() {
-            return wrong("has no channel".to_owned());
+            wrong("channels", "is empty: the line needs a channel".to_owned());
         }
         if self.controller.as_ref().is_some_and(|controller| controller.trim().is_empty()) {
-            return wrong("has a blank controller".to_owned());
+            wrong("controller", "is blank".to_owned());
         }
-        if let Some(language) = self.languages.iter().find(|language| !is_language(language)) {
-            return wrong(format!("has the language {language:?}, which is not a BCP 47 tag such as en or cy-GB"));
+        for language in self.languages.iter().filter(|language| !is_language(language)) {
+            wrong("languages", format!("has {language:?}, which is not a BCP 47 tag such as en or cy-GB"));
         }
         if self.retention.is_some_and(|retention| retention < RETENTION_MIN) {
-            return wrong("has a retention of less than a day".to_owned());
-        }
-        for info in self.channels.iter().map(|channel| channel.info()) {
-            if let Some(layer) = info.layers.iter().find(|layer| **layer != "trace") {
-                let bare = "give the bare one, and each of several by its own .channel(…)";
-                return wrong(format!("has a channel of {} with the layer {layer}: {bare}", info.gateway));
-            }
+            wrong("retention", "is less than a day".to_owned());
         }
         for (n, info) in self.channels.iter().map(|channel| channel.info()).enumerate() {
+            let channel = format!("channels[{n}]");
+            if let Some(layer) = info.layers.iter().find(|layer| **layer != "trace") {
+                let bare = "give the bare one, and each of several by its own .channel(…)";
+                wrong(&channel, format!("is a channel of {} with the layer {layer}: {bare}", info.gateway));
+            }
             let same = |other: &&Arc<dyn Channel>| {
                 let other = other.info();
                 other.gateway == info.gateway && other.account == info.account && other.medium == info.medium
             };
             if self.channels.iter().take(n).any(|other| same(&other)) {
-                return wrong(format!("has an account of {} for {} twice", info.gateway, info.medium));
+                wrong(&channel, format!("has an account of {} for {} twice in this line", info.gateway, info.medium));
             }
         }
-        Ok(())
+        faults.extend(self.out_of_hours().err());
+        faults
+    }
+
+    /// Returns the name of a field of this line in errors.
+    pub(super) fn field(&self, name: &str) -> String {
+        match name {
+            "" => format!("lines.{}", self.id),
+            _ => format!("lines.{}.{name}", self.id),
+        }
     }
 
     /// Returns the checked auto-reply, if there is one.
     pub(super) fn out_of_hours(&self) -> Result<Option<OutOfHours>> {
         let Some(config) = &self.auto_reply else { return Ok(None) };
-        let field = |name: &str| format!("line {}.{name}", self.id);
         let Some(hours) = &self.hours else {
-            return Err(Error::config(field("auto_reply"), "needs the hours of the line: set them"));
+            return Err(Error::config(self.field("auto_reply"), "needs the hours of the line: set them"));
         };
         let under = |error: Error| {
             let name = error.field().map_or_else(|| "auto_reply".to_owned(), |name| format!("auto_reply.{name}"));
-            error.with_field(field(&name))
+            error.with_field(self.field(&name))
         };
         let out_of_hours = OutOfHours::new(hours.clone(), config).map_err(under)?;
         for language in &self.languages {
@@ -216,7 +222,7 @@ impl Line {
             };
             if text.is_none() {
                 let rule = format!("is missing: the line answers in {language}, so auto-replies need a text in it");
-                return Err(Error::config(field(&format!("auto_reply.signpost.{language}")), rule));
+                return Err(Error::config(self.field(&format!("auto_reply.signpost.{language}")), rule));
             }
         }
         Ok(Some(out_of_hours))

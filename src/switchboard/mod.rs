@@ -44,7 +44,7 @@
 //! # Ok::<(), civic_messaging::Error>(()) }).unwrap();
 //! ```
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -73,6 +73,7 @@ use crate::telemetry::switchboard as telemetry;
 use crate::webhook;
 
 mod auto_reply;
+mod check;
 mod conversation;
 mod engine;
 mod fallback;
@@ -84,6 +85,7 @@ mod line;
 mod outbox;
 mod record;
 mod route;
+mod settings;
 mod status;
 mod store;
 mod suspension;
@@ -96,6 +98,7 @@ pub use fallback::{Fallback, Outgoing};
 pub use file::{EventId, File};
 pub use inbox::{InboxEvent, InboxEventKind, LineInbox};
 pub use line::Line;
+pub use settings::{Configuration, SettingsErrors};
 pub use status::{AttemptOutcome, Id, Resolution, SendAttempt, Settled, State, Status};
 pub use store::Store;
 pub use suspension::Suspension;
@@ -704,19 +707,18 @@ impl Builder {
     ///
     /// # Errors
     /// [`ErrorKind::Config`]: no line; a duplicate line, a line without a channel or with a channel that has layers; an
-    /// account in two lines; a route that is a duplicate, has no name or no lines, names an unknown line, or has no
+    /// account in two lines; an auto-reply without hours, or without a text in a language of its line; a route that is a duplicate, has no name or no lines, names an unknown line, or has no
     /// channel that can verify webhooks; a lease below 100 milliseconds.
     pub fn build(self) -> Result<Switchboard> {
         if self.lease < worker::LEASE_MIN {
             return Err(Error::config("lease", "must be at least 100 milliseconds, and longer than any send"));
         }
-        if self.lines.is_empty() {
-            return Err(Error::config("line", "is missing: add at least one with Builder::line"));
+        if let Some(fault) = check::faults(&self.lines, &self.routes, &BTreeSet::new()).into_iter().next() {
+            return Err(fault);
         }
         let (mut lines, mut limits, mut choices) = (BTreeMap::new(), HashMap::new(), HashMap::new());
         let (mut account_states, mut auto_replies) = (HashMap::new(), HashMap::new());
         for line in self.lines {
-            line.check()?;
             if let Some(auto_reply) = line.out_of_hours()? {
                 auto_replies.insert(line.id.clone(), auto_reply);
             }
@@ -728,41 +730,13 @@ impl Builder {
                 let choice = Selector::new(suppliers, Order::Preferred)?;
                 choices.insert((line.id.clone(), info.medium.as_str().to_owned()), Mutex::new(choice));
             }
-            for info in line.channels.iter().map(|channel| channel.info()) {
-                let also = |other: &&Line| other.owns(info.gateway, info.account.as_str(), &info.medium);
-                if let Some(other) = lines.values().find(also).filter(|other| other.id != line.id) {
-                    let rule = format!(
-                        "has an account of {} for {} that the line {} has too",
-                        info.gateway, info.medium, other.id
-                    );
-                    return Err(Error::config(format!("line {}", line.id), rule));
-                }
-            }
-            if let Some(twice) = lines.insert(line.id.clone(), line) {
-                return Err(Error::config("line", format!("{} is a duplicate", twice.id)));
-            }
+            lines.insert(line.id.clone(), line);
         }
-        let mut routes = BTreeMap::new();
-        for (name, of) in self.routes {
-            if name.trim().is_empty() {
-                return Err(Error::config("route", "needs a name, for Switchboard::receive"));
-            }
-            if of.is_empty() {
-                return Err(Error::config(format!("route {name}"), "has no lines: name at least one"));
-            }
-            if let Some(unknown) = of.iter().find(|line| !lines.contains_key(*line)) {
-                return Err(Error::config(format!("route {name}"), format!("names the unknown line {unknown}")));
-            }
-            let of = Route::new(of.iter().filter_map(|line| lines.get(line)).flat_map(|line: &Line| &line.channels));
-            if of.is_empty() {
-                let rule = "has no channel that can verify a webhook: set a webhook secret for a channel of its lines (and \
-                            public_url, where the gateway signs its address), or leave the route out";
-                return Err(Error::config(format!("route {name}"), rule));
-            }
-            if routes.insert(name.clone(), of).is_some() {
-                return Err(Error::config(format!("route {name}"), "is a duplicate"));
-            }
-        }
+        let channels = |of: &[String]| {
+            let of = of.iter().filter_map(|line| lines.get(line));
+            Route::new(of.flat_map(|line: &Line| &line.channels))
+        };
+        let routes = self.routes.iter().map(|(name, of)| (name.clone(), channels(of))).collect();
         let mut accounts = HashMap::<_, Vec<_>>::new();
         for line in lines.values() {
             for info in line.channels.iter().map(|channel| channel.info()) {

@@ -53,6 +53,16 @@ mod restore;
 mod route;
 #[cfg(all(feature = "axum", feature = "meta", feature = "sqlite-system", feature = "twilio"))]
 mod router;
+#[cfg(all(
+    feature = "meta",
+    feature = "notify",
+    feature = "sqlite-system",
+    feature = "testing",
+    feature = "toml",
+    feature = "twilio",
+    feature = "x"
+))]
+mod settings;
 #[cfg(feature = "postgres")]
 mod sql;
 #[cfg(all(feature = "postgres", feature = "testing", feature = "twilio"))]

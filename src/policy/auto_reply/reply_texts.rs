@@ -96,6 +96,16 @@ impl ReplyTexts {
         self
     }
 
+    /// Checks the texts.
+    ///
+    /// # Errors
+    /// Those of [`OutOfHours::new`](super::OutOfHours::new).
+    pub fn check(&self) -> Result<()> {
+        self.check_notices()?;
+        self.check_texts(Language::Welsh)?;
+        self.check_texts(Language::English).map(drop)
+    }
+
     /// Returns the signpost and the text of a language: `None` without either.
     pub(super) fn check_texts(&self, language: Language) -> Result<Option<(&str, &str)>> {
         let field = |name: &str| format!("{name}.{}", language.tag());
