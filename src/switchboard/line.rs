@@ -25,12 +25,12 @@ use crate::policy::hours::Hours;
 /// ```
 /// use std::time::Duration;
 ///
-/// use civic_messaging::policy::hours::{Config, Hours};
+/// use civic_messaging::policy::hours::{Hours, OpeningTimes};
 /// use civic_messaging::switchboard::Line;
 /// use civic_messaging::Mock;
 ///
 /// const DAYS: Duration = Duration::from_secs(24 * 3600);
-/// let hours = Hours::new(&Config::new("Mon-Fri 09:00-17:00"))?;
+/// let hours = Hours::new(&OpeningTimes::new("Mon-Fri 09:00-17:00"))?;
 /// let line = |id, number| {
 ///     let whatsapp = Mock::whatsapp().account(number);
 ///     Line::new(id).channel(whatsapp).languages(["en", "cy"]).hours(hours.clone()).retention(180 * DAYS)

@@ -38,8 +38,8 @@ const DAY: Duration = Duration::from_secs(24 * 3600);
 /// | `[gateways.NAME]` | the settings that all channels of this gateway share, unless they have their own |
 /// | `[defaults]` | `controller`, `languages`, `retention_days`, `hours`, `auto_reply`: of each line that lacks them |
 /// | `[lines.ID]` | these, and `name`: see [`Line`] |
-/// | `[lines.ID.hours]` | the fields of [`hours::Config`] |
-/// | `[lines.ID.auto_reply]` | the fields of [`auto_reply::Config`] |
+/// | `[lines.ID.hours]` | the fields of [`hours::OpeningTimes`] |
+/// | `[lines.ID.auto_reply]` | the fields of [`auto_reply::ReplyTexts`] |
 /// | `[[lines.ID.channels]]` | `gateway`, `medium` and the gateway's own settings. Several of one medium are suppliers, the preferred one first |
 /// | `[routes]` | the lines of each route: see [`Builder::route`] |
 ///
@@ -229,7 +229,7 @@ struct Common {
     languages: Option<Vec<String>>,
     retention: Option<Duration>,
     hours: Option<Hours>,
-    auto_reply: Option<auto_reply::Config>,
+    auto_reply: Option<auto_reply::ReplyTexts>,
 }
 
 impl Common {
@@ -241,7 +241,7 @@ impl Common {
             let (path, fields) = hours.into_fields();
             let stand_in =
                 |field: &str| field.starts_with("week").then(|| ("week", Value::from(vec!["Mon 09:00-17:00"])));
-            read_all(&path, fields, errors, stand_in, |settings| Hours::new(&settings.read::<hours::Config>()?))
+            read_all(&path, fields, errors, stand_in, |settings| Hours::new(&settings.read::<hours::OpeningTimes>()?))
         });
         let auto_reply = table.table("auto_reply", errors).and_then(|texts| {
             let (path, fields) = texts.into_fields();
@@ -251,7 +251,7 @@ impl Common {
                 Some((place, if place.starts_with("signpost") { Value::from("999") } else { Value::Null }))
             };
             read_all(&path, fields, errors, stand_in, |settings| {
-                let texts = settings.read::<auto_reply::Config>()?;
+                let texts = settings.read::<auto_reply::ReplyTexts>()?;
                 texts.check().map(|()| texts)
             })
         });
