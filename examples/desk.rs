@@ -11,31 +11,45 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::extract::{Path, Request, State};
-use axum::response::Response;
-use axum::{Router, body, routing};
-use civic_messaging::switchboard::{Line, State as MessageState, Store, Switchboard};
+use civic_messaging::switchboard::{State, Switchboard};
 use civic_messaging::testing::{FakeGateway, Step};
-use civic_messaging::{Notify, notify, webhook};
+use civic_messaging::{Context, Registry, Settings};
 
 const DATABASE: &str = "DESK_DATABASE";
 const GATEWAY: &str = "DESK_GATEWAY";
 const TOKEN: &str = "the-token-of-our-callbacks";
 
-/// The switchboard of the service: one line, one channel, one route for webhooks.
+/// The whole service: one line, one channel, one route for webhooks. docs/council.toml has six lines on four media.
+const SETTINGS: &str = r#"
+store.url = "sqlite:desk.db"
+
+[lines.enquiries]
+name = "General enquiries"
+controller = "Exampleshire Council"
+
+[[lines.enquiries.channels]]
+gateway = "notify"
+medium = "sms"
+template_id = "5484cfca-668a-4c18-afb1-5ddd0e3521b1"
+
+[gateways.notify] # secrets: { env = "NOTIFY_API_KEY" }
+api_key = "bins-26785a09-ab16-4eb0-8407-a37497a57506-3d844edf-8d35-48ac-975b-e847b4f122b0"
+callback_tokens = "the-token-of-our-callbacks"
+
+[routes]
+notify = ["enquiries"]
+"#;
+
 async fn switchboard(database: &str, gateway: &str) -> civic_messaging::Result<Switchboard> {
-    let key = "bins-26785a09-ab16-4eb0-8407-a37497a57506-3d844edf-8d35-48ac-975b-e847b4f122b0";
-    let config = notify::Config::new(key, "5484cfca-668a-4c18-afb1-5ddd0e3521b1")?.callback_token(TOKEN)?;
-    let sms = Notify::sms(config.base_url(gateway)?)?;
-    let enquiries = Line::new("enquiries").name("General enquiries").controller("Exampleshire Council").channel(sms);
-    Switchboard::builder(Store::open(database).await?).line(enquiries).route("notify", ["enquiries"]).build()
+    let settings = Settings::from_toml(SETTINGS)?.set("store.url", database).set("gateways.notify.base_url", gateway);
+    Switchboard::from_settings(&settings, &Registry::standard(), &Context::new()).await
 }
 
 /// The service.
 async fn serve(database: &str, gateway: &str) -> Result<(), Box<dyn Error>> {
     let switchboard = switchboard(database, gateway).await?;
     tokio::spawn(switchboard.clone().run(std::future::pending()));
-    let router = Router::new().route("/webhooks/{route}", routing::any(webhook)).with_state(switchboard.clone());
+    let router = axum::Router::new().nest("/webhooks", switchboard.router());
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
     println!("listening on {}", listener.local_addr()?);
     tokio::spawn(async move { axum::serve(listener, router).await });
@@ -50,15 +64,6 @@ async fn serve(database: &str, gateway: &str) -> Result<(), Box<dyn Error>> {
         event.ack().await?;
     }
     Ok(())
-}
-
-async fn webhook(State(switchboard): State<Switchboard>, Path(route): Path<String>, request: Request) -> Response {
-    let (parts, body) = request.into_parts();
-    let Ok(body) = body::to_bytes(body, webhook::BODY_MAX).await else {
-        return http::Response::from(webhook::Response::status(http::StatusCode::PAYLOAD_TOO_LARGE)).map(Into::into);
-    };
-    let request = webhook::Request::new(http::Request::from_parts(parts, body));
-    http::Response::from(switchboard.receive(&route, request).await).map(Into::into)
 }
 
 #[tokio::main]
@@ -98,7 +103,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let store = switchboard(&database, &gateway.base_url()).await?;
     let counts = loop {
         let stats = store.stats().await?.line("enquiries").unwrap_or_default();
-        if stats.count(MessageState::Accepted) + stats.count(MessageState::Unknown) == 12 {
+        if stats.count(State::Accepted) + stats.count(State::Unknown) == 12 {
             break stats.messages;
         }
         tokio::time::sleep(Duration::from_millis(20)).await;

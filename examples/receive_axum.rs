@@ -3,51 +3,20 @@
 //! Starts on loopback, posts a signed and a forged webhook to itself, and exits. In a service, keep the server and handle
 //! the events where this example prints them.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::body::Bytes;
-use axum::extract::{DefaultBodyLimit, Path, State};
-use axum::routing::any;
-use civic_messaging::webhook::{BODY_MAX, Request, Response};
-use civic_messaging::{Channel, Context, Event, Registry, Settings};
+use civic_messaging::{Context, Event, Registry, Result, Settings};
 
-type Channels = Arc<BTreeMap<String, Arc<dyn Channel>>>;
-
-/// Handles all webhooks: GET for handshakes, POST for events.
-async fn webhook(
-    State(channels): State<Channels>,
-    Path(name): Path<String>,
-    request: http::Request<axum::body::Body>,
-) -> http::Response<axum::body::Body> {
-    let Some(channel) = channels.get(&name) else {
-        return respond(Response::status(http::StatusCode::NOT_FOUND));
-    };
-    let (parts, body) = request.into_parts();
-    let Ok(body) = axum::body::to_bytes(body, BODY_MAX).await else {
-        return respond(Response::status(http::StatusCode::PAYLOAD_TOO_LARGE));
-    };
-    match channel.receive(&Request::new(http::Request::from_parts(parts, body))).await {
-        Ok(received) => {
-            for event in &received.events {
-                // Store events before you respond: after a 200 the gateway does not send them again.
-                match event {
-                    Event::Inbound(inbound) => println!("{name}: {:?} from {:?}", inbound.content, inbound.from),
-                    other => println!("{name}: {other:?}"),
-                }
-            }
-            respond(received.response)
-        }
-        Err(error) => {
-            println!("{name}: rejected: {error}");
-            respond(Response::from(&error))
+/// Handles the events of one webhook: store them here, because the gateway does not send them again.
+async fn store(name: String, events: Vec<Event>) -> Result<()> {
+    for event in events {
+        match event {
+            Event::Inbound(inbound) => println!("{name}: {:?} from {:?}", inbound.content, inbound.from),
+            other => println!("{name}: {other:?}"),
         }
     }
-}
-
-fn respond(response: Response) -> http::Response<axum::body::Body> {
-    http::Response::from(response).map(|body: Bytes| body.into())
+    Ok(())
 }
 
 #[tokio::main]
@@ -87,13 +56,8 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         callback_tokens = "example-callback-token"
         "#,
     )?;
-    let channels: Channels = Arc::new(Registry::standard().connect_all(&settings, &Context::new())?);
-
-    let router = Router::new()
-        .route("/webhooks/{name}", any(webhook))
-        // Meta sends up to 3 MB; axum's default limit is 2 MB.
-        .layer(DefaultBodyLimit::max(BODY_MAX))
-        .with_state(channels);
+    let channels = Registry::standard().connect_all(&settings, &Context::new())?;
+    let router = Router::new().nest("/webhooks", civic_messaging::axum::router(channels, store));
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
     let base = format!("http://{}/webhooks", listener.local_addr()?);
     tokio::spawn(async move { axum::serve(listener, router).await });

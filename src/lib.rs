@@ -24,7 +24,7 @@
 //! | **Test** | [`Mock`]: a channel in memory. `testing::FakeGateway`: a gateway on loopback with socket faults (feature `testing`). [`clock::VirtualClock`]: time without sleeping. [`random::SeededRandom`]: runs that repeat |
 //! | **Configure** | A gateway's own `Config`: [`Meta`], [`Notify`], [`Twilio`], [`X`]. [`Registry`] and [`Settings`]: any gateway by name, from TOML, JSON or the environment. [`Context`]: transport, clock, randomness and stores, each replaceable. [`Secret`]: masked everywhere. [`health`]: credentials and settings, checked |
 //! | **Layer** | [`layer`]: retries with backoff and jitter, rate limits, failover, circuit breaker, tracing |
-//! | **Make durable** | `switchboard`: an outbox and an inbox in SQLite or PostgreSQL, with at-least-once delivery, leases and dead letters (features `sqlite`, `postgres`) |
+//! | **Make durable** | `switchboard`: an outbox and an inbox in SQLite or PostgreSQL, with at-least-once delivery, leases and dead letters, from code or from one file (features `sqlite`, `postgres`) |
 //! | **Decide** | [`policy`]: opening hours, automatic replies, and rules of your own |
 //! | **Write an adapter** | [`adapter`]: what a gateway's adapter is built of. A channel describes itself by its [`Info`]: its [`AccountId`] and [`Capability`], at a [`Timestamp`]. `testing::conformance` says when the adapter is done |
 //!
@@ -42,6 +42,7 @@
 //! | `metrics` | counters and histograms | no |
 //! | `sqlite`, `sqlite-system` | the switchboard's store in SQLite: bundled, or the system's | no |
 //! | `postgres` | the switchboard's store in PostgreSQL | no |
+//! | `axum` | the switchboard's webhooks as an axum router, and `webhook::Request` as an extractor | no |
 //! | `testing` | the conformance suite and the fake gateway | no |
 #![cfg_attr(docsrs, feature(doc_cfg))]
 // The front page links to what a build with fewer features lacks.
@@ -70,6 +71,8 @@
 )]
 
 pub mod adapter;
+#[cfg(feature = "axum")]
+pub mod axum;
 mod channel;
 mod context;
 mod gateway;

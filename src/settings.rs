@@ -23,8 +23,9 @@ impl Settings {
     #[cfg(feature = "toml")]
     pub fn from_toml(text: &str) -> Result<Self> {
         let value: Value = toml::from_str(text).map_err(|e: toml::de::Error| {
-            let line = e.span().map_or(1, |at| text.get(..at.start).map_or(1, |t| t.lines().count().max(1)));
-            Error::config("configuration", format!("is not TOML: see line {line}"))
+            let line = e.span().map_or(1, |at| text.get(..at.start).map_or(1, |t| t.split('\n').count()));
+            let rule = if e.message().contains("duplicate") { "has a table or a field twice" } else { "is not TOML" };
+            Error::config("configuration", format!("{rule}: see line {line}"))
         })?;
         Self::new(value)
     }
@@ -57,10 +58,21 @@ impl Settings {
         Ok(Self(settings))
     }
 
-    /// Sets one value, replacing the one that was read.
+    /// Sets one value, replacing the one that was read. Dots lead into tables, which are created where they are missing:
+    /// `gateways.notify.base_url`.
     #[must_use]
     pub fn set(mut self, name: &str, value: impl Into<String>) -> Self {
-        self.0.insert(name.to_owned(), Value::String(value.into()));
+        let mut table = &mut self.0;
+        let mut rest = name;
+        while let Some((first, after)) = rest.split_once('.') {
+            let inner = table.entry(first).or_insert_with(|| Value::Object(Map::new()));
+            if !inner.is_object() {
+                *inner = Value::Object(Map::new());
+            }
+            let Value::Object(inner) = inner else { return self };
+            (table, rest) = (inner, after);
+        }
+        table.insert(rest.to_owned(), Value::String(value.into()));
         self
     }
 
@@ -90,7 +102,7 @@ impl Settings {
     pub fn read<T: DeserializeOwned>(&self) -> Result<T> {
         let mut map = self.0.clone();
         map.retain(|name, _| name != "gateway" && name != "medium");
-        self.value("configuration", Value::Object(map))
+        value("configuration", Value::Object(map))
     }
 
     /// Returns the tables in it as separate settings, by name.
@@ -113,18 +125,67 @@ impl Settings {
     }
 
     fn required<T: DeserializeOwned>(&self, name: &'static str) -> Result<T> {
-        let value = self.0.get(name).ok_or_else(|| Error::config(name, "is missing"))?;
-        self.value(name, value.clone())
+        let own = self.0.get(name).ok_or_else(|| Error::config(name, "is missing"))?;
+        value(name, own.clone())
     }
+}
 
-    fn value<T: DeserializeOwned>(&self, name: &str, mut value: Value) -> Result<T> {
-        resolve(&mut value, name)?;
-        serde_path_to_error::deserialize(&value).map_err(|error| {
-            let path = error.path().to_string();
-            let field = if path == "." { name.to_owned() } else { path };
-            Error::config(field, redact(&error.into_inner().to_string(), &value))
-        })
+/// Deserialises one value. An error names the field: by its path below this name, or by its path alone below
+/// `configuration`.
+pub(crate) fn value<T: DeserializeOwned>(name: &str, mut value: Value) -> Result<T> {
+    resolve(&mut value, name)?;
+    serde_path_to_error::deserialize(&value).map_err(|error| {
+        let path = error.path().to_string();
+        let field = match (name, &*path) {
+            (_, ".") => name.to_owned(),
+            ("configuration", _) => path,
+            _ if path.starts_with('[') => format!("{name}{path}"),
+            _ => format!("{name}.{path}"),
+        };
+        let rule = redact(&error.into_inner().to_string(), &value);
+        Error::config(field, with_hint(rule))
+    })
+}
+
+/// Adds the nearest known name to a message about an unknown one, which lists the known ones.
+fn with_hint(rule: String) -> String {
+    let mut names = rule.split('`').skip(1).step_by(2);
+    match (rule.starts_with("unknown field"), names.next()) {
+        (true, Some(unknown)) => match nearest(unknown, names) {
+            Some(near) => format!("{rule}; did you mean {near}?"),
+            None => rule,
+        },
+        _ => rule,
     }
+}
+
+/// Returns the known name that differs least from this one, if it is near enough to be a slip.
+pub(crate) fn nearest<'k>(name: &str, known: impl IntoIterator<Item = &'k str>) -> Option<&'k str> {
+    let all = known.into_iter().map(|known| (distance(name, known), known));
+    let (distance, near) = all.min_by_key(|(distance, _)| *distance)?;
+    (distance <= near.len().min(name.len()).div_ceil(3)).then_some(near)
+}
+
+/// Returns the number of characters to insert, remove, replace or swap with their neighbour.
+fn distance(one: &str, other: &str) -> usize {
+    const MAX: usize = 64;
+    let (one, other): (Vec<char>, Vec<char>) = (one.chars().take(MAX).collect(), other.chars().take(MAX).collect());
+    let mut before: Vec<usize> = Vec::new();
+    let mut last: Vec<usize> = (0..=other.len()).collect();
+    for (i, a) in one.iter().enumerate() {
+        let mut row = vec![i + 1];
+        for (j, b) in other.iter().enumerate() {
+            let get = |row: &[usize], at: usize| row.get(at).copied().unwrap_or(usize::MAX - MAX);
+            let mut least = (get(&last, j) + usize::from(a != b)).min(get(&last, j + 1) + 1).min(get(&row, j) + 1);
+            let swapped = i > 0 && j > 0 && one.get(i - 1) == Some(b) && other.get(j - 1) == Some(a);
+            if swapped {
+                least = least.min(get(&before, j - 1) + 1);
+            }
+            row.push(least);
+        }
+        before = std::mem::replace(&mut last, row);
+    }
+    last.last().copied().unwrap_or_default()
 }
 
 impl fmt::Debug for Settings {
@@ -191,7 +252,8 @@ fn redact(message: &str, value: &Value) -> String {
     }
     // Longest first: a short value may be part of a longer one, and would leave the rest of it visible.
     shown.sort_by_key(|text| std::cmp::Reverse(text.len()));
-    shown.retain(|text| !text.is_empty());
+    // Blanks alone are no secret, and are in every message.
+    shown.retain(|text| !text.trim().is_empty());
     shown.iter().fold(message.to_owned(), |message, text| redact_value(&message, text))
 }
 
@@ -238,6 +300,7 @@ mod tests {
             (r#"{"token":12345678901}"#, "token", "invalid type"),
             (r#"{"token":"canary-token","retries":"canary-retries"}"#, "retries", "invalid type"),
             (r#"{"token":"canary-token","colour":1}"#, "colour", "unknown field"),
+            (r#"{"token":"canary-token","retries":" "}"#, "retries", "invalid type: string"),
             // Verbatim as serde quotes it, and with another value in the middle.
             (r#"{"token":"ab","retries":"canary\"ab\\canary"}"#, "retries", "invalid type"),
         ] {
@@ -247,6 +310,44 @@ mod tests {
             assert!(text.contains(rule) && !text.contains("canary") && !text.contains("12345678901"), "{text}");
         }
         assert!(!format!("{:?}", Settings::from_json(r#"{"token":"canary-token"}"#).unwrap()).contains("canary"));
+    }
+
+    #[test]
+    fn unknown_field_has_a_hint_at_the_nearest_one() {
+        let text = |name: &str| {
+            let json = serde_json::json!({ "token": "canary-token", name: 1 }).to_string();
+            Settings::from_json(&json).unwrap().read::<Config>().unwrap_err().to_string()
+        };
+        for (name, hint) in [("retires", "did you mean retries?"), ("tokens", "did you mean token?")] {
+            assert!(text(name).ends_with(hint), "{}", text(name));
+        }
+        assert!(!text("colour").contains("did you mean"));
+        for (name, near) in [("hourse", Some("hours")), ("languagse", Some("languages")), ("x", None), ("", None)] {
+            assert_eq!(nearest(name, ["hours", "languages", "lines"]), near, "{name}");
+        }
+    }
+
+    #[test]
+    fn set_leads_into_tables() {
+        let settings = Settings::from_json(r#"{"gateways":{"notify":{"a":"1"}},"store":"x"}"#).unwrap();
+        let settings = settings.set("gateways.notify.base_url", "u").set("store.url", "y").set("media", "m");
+        let expected = serde_json::json!({
+            "gateways": { "notify": { "a": "1", "base_url": "u" } }, "store": { "url": "y" }, "media": "m"
+        });
+        assert_eq!(Value::Object(settings.0), expected);
+    }
+
+    #[cfg(feature = "toml")]
+    #[test]
+    fn invalid_toml_names_the_line() {
+        for (text, rule) in [
+            ("[a]\nb = 1\n[a]\n", "has a table or a field twice: see line 3"),
+            ("a = 1\n\na = 2\n", "has a table or a field twice: see line 3"),
+            ("a = 1\nb = canary\n", "is not TOML: see line 2"),
+        ] {
+            let error = Settings::from_toml(text).unwrap_err();
+            assert_eq!((error.field(), error.what()), (Some("configuration"), rule), "{text}");
+        }
     }
 
     #[test]

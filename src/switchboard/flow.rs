@@ -9,10 +9,10 @@ use super::fallback::{Answer, FallbackDecision};
 use super::outbox::{self, EXPIRED};
 use super::record::{
     ABANDONED, AFTER_REMOVAL, Answers, BOUNDED_MAX, Bounded, CLOCK_NOTED, CLOCK_TOLERANCE, Claimed, DeliveryRow,
-    EVENT_ATTEMPTS, End, Enqueued, EventContent, EventFilter, EventRow, EventWait, FALLBACK_RESTORED, FELL_BACK,
-    FallbackResults, FallbackRow, FallbackUpdate, Fetched, FileHold, FileRow, Hold, InboxEvent, Incoming, Leases,
-    LinkRow, Mark, MessageRow, MessageWait, NOT_DECIDED, New, OPTED_OUT, PersonOf, PutOff, REPORTED, Receipt, Ruling,
-    Settle, UNHANDLED, Unbounded, Written, delivery_state_of, link_of, mark_person, opt_out_from, opt_out_of,
+    DueReply, EVENT_ATTEMPTS, End, Enqueued, EventContent, EventFilter, EventRow, EventWait, FALLBACK_RESTORED,
+    FELL_BACK, FallbackResults, FallbackRow, FallbackUpdate, Fetched, FileHold, FileRow, Hold, InboxEvent, Incoming,
+    Leases, LinkRow, Mark, MessageRow, MessageWait, NOT_DECIDED, New, OPTED_OUT, PersonOf, PutOff, REPORTED, Receipt,
+    Ruling, Settle, UNHANDLED, Unbounded, Written, delivery_state_of, link_of, mark_person, opt_out_from, opt_out_of,
     opted_out, person_of,
 };
 use super::status::{Id, Settled, State, Status};
@@ -240,6 +240,9 @@ pub(super) trait Tx {
 
     /// Returns all names of the person who has these.
     fn names_of(&self, line: &str, names: &[String]) -> impl Statement<Vec<String>, Self::Error>;
+
+    /// Returns `true` if a reply to a person was enqueued at this time or later.
+    fn has_reply_since(&self, line: &str, names: &[String], at: Timestamp) -> impl Statement<bool, Self::Error>;
 
     /// Returns the messages of this priority or later that a person's opt-out ends, ordered by id.
     fn ended_by_opt_out(&self, line: &str, names: &[String], from: u8) -> impl Statement<Vec<i64>, Self::Error>;
@@ -543,6 +546,9 @@ pub(super) async fn store_events<T: Tx>(
         if let (Some(line), Some((previous, current))) = (line, link_of(event)) {
             link(tx, line, previous, current, event.envelope().at).await?;
         }
+        if let (Some(line), Some(reply)) = (line, &incoming.auto_reply) {
+            auto_reply(tx, line, reply, now).await?;
+        }
         if let (Some(line), Some((names, from))) = (line, opt_out_of(event)) {
             opt_out(tx, line, &names, from, now).await?;
         }
@@ -551,6 +557,20 @@ pub(super) async fn store_events<T: Tx>(
         tx.set_cursor(channel, place).await?;
     }
     Ok(new)
+}
+
+/// Enqueues an auto-reply, unless the person got a reply since its period began.
+async fn auto_reply<T: Tx>(tx: &T, line: &str, reply: &DueReply, now: Timestamp) -> Result<(), T::Error> {
+    let names = tx.names_of(line, &[reply.message.to.expose().to_owned()]).await?;
+    if names.len() > 1 {
+        // Two addresses of a person have two keys: their messages are stored one after the other.
+        tx.lock_links(line).await?;
+    }
+    if !tx.has_reply_since(line, &names, reply.since).await? {
+        let new = reply.to_enqueue(line, now);
+        enqueue(tx, &new, &Written::new(&new)?, None).await?;
+    }
+    Ok(())
 }
 
 /// Leases the oldest events, and parks those that were delivered too often.

@@ -12,6 +12,7 @@ use crate::model::error::{Error, Result};
 use crate::model::event::Envelope;
 use crate::model::info::Info;
 use crate::model::message::Message;
+use crate::policy::auto_reply::{self, Language, OutOfHours};
 use crate::policy::hours::Hours;
 
 /// One public identity of the council: its channels, and the controller of its data.
@@ -24,12 +25,12 @@ use crate::policy::hours::Hours;
 /// ```
 /// use std::time::Duration;
 ///
-/// use civic_messaging::policy::hours::{Config, Hours};
+/// use civic_messaging::policy::hours::{Hours, OpeningTimes};
 /// use civic_messaging::switchboard::Line;
 /// use civic_messaging::Mock;
 ///
 /// const DAYS: Duration = Duration::from_secs(24 * 3600);
-/// let hours = Hours::new(&Config::new("Mon-Fri 09:00-17:00"))?;
+/// let hours = Hours::new(&OpeningTimes::new("Mon-Fri 09:00-17:00"))?;
 /// let line = |id, number| {
 ///     let whatsapp = Mock::whatsapp().account(number);
 ///     Line::new(id).channel(whatsapp).languages(["en", "cy"]).hours(hours.clone()).retention(180 * DAYS)
@@ -60,6 +61,8 @@ pub struct Line {
     pub languages: Vec<String>,
     /// The opening hours, if set.
     pub hours: Option<Hours>,
+    /// The auto-reply outside the hours, if set. See [`auto_reply`](Self::auto_reply).
+    pub auto_reply: Option<auto_reply::ReplyTexts>,
     /// The retention of content: unlimited if not set. See [`retention`](Self::retention).
     pub retention: Option<Duration>,
     pub(super) channels: Vec<Arc<dyn Channel>>,
@@ -73,7 +76,8 @@ impl Line {
     pub fn new(id: impl Into<String>) -> Self {
         let id = id.into();
         let (languages, channels) = (Vec::new(), Vec::new());
-        Self { name: id.clone(), id, controller: None, languages, hours: None, retention: None, channels }
+        let (hours, auto_reply) = (None, None);
+        Self { name: id.clone(), id, controller: None, languages, hours, auto_reply, retention: None, channels }
     }
 
     /// Sets the name for people.
@@ -97,10 +101,37 @@ impl Line {
         self
     }
 
-    /// Sets the opening hours. The switchboard itself sends and receives at any hour.
+    /// Sets the opening hours. The switchboard sends and receives at any hour; see [`auto_reply`](Self::auto_reply).
     #[must_use]
     pub fn hours(mut self, hours: Hours) -> Self {
         self.hours = Some(hours);
+        self
+    }
+
+    /// Sets the auto-reply to residents who write outside the [`hours`](Self::hours): once per person in each closed
+    /// period, with the next opening and an emergency signpost.
+    ///
+    /// It is stored in the transaction of the resident's message, so that a crash neither loses nor repeats it, and
+    /// carries the tag `auto-reply`. It is sent in the language of the message, else of the person's last messages, else
+    /// in all languages. None is sent to a STOP, to an echo or to a program; after a [`Reply`](crate::Purpose::Reply) to
+    /// the person in this period; or once the line has opened. See [`OutOfHours::reply`].
+    ///
+    /// The line needs hours, and texts in each of its [`languages`](Self::languages).
+    ///
+    /// ```
+    /// use civic_messaging::Mock;
+    /// use civic_messaging::policy::auto_reply;
+    /// use civic_messaging::policy::hours::{self, Hours};
+    /// use civic_messaging::switchboard::Line;
+    ///
+    /// let signposts = auto_reply::ReplyTexts::new("In an emergency call 999.").welsh("Mewn argyfwng ffoniwch 999.");
+    /// let hours = Hours::new(&hours::OpeningTimes::new("Mon-Fri 09:00-17:00"))?;
+    /// let enquiries = Line::new("enquiries").channel(Mock::sms()).languages(["en", "cy"]).hours(hours).auto_reply(signposts);
+    /// # Ok::<(), civic_messaging::Error>(())
+    /// ```
+    #[must_use]
+    pub fn auto_reply(mut self, texts: auto_reply::ReplyTexts) -> Self {
+        self.auto_reply = Some(texts);
         self
     }
 
@@ -126,43 +157,75 @@ impl Line {
         self
     }
 
-    pub(super) fn check(&self) -> Result<()> {
+    /// Returns everything that is wrong with the line alone.
+    pub(super) fn faults(&self) -> Vec<Error> {
+        let mut faults = Vec::new();
+        let mut wrong = |name: &str, rule: String| faults.push(Error::config(self.field(name), rule));
         let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '-' | '_');
         if !(1..=64).contains(&self.id.len()) || !self.id.chars().all(plain) {
-            return Err(Error::config(
-                format!("line {}", self.id),
-                "must have an id of 1 to 64 small letters, digits, - and _",
-            ));
+            wrong("", "must have an id of 1 to 64 small letters, digits, - and _".to_owned());
         }
-        let wrong = |rule: String| Err(Error::config(format!("line {}", self.id), rule));
         if self.channels.is_empty() {
-            return wrong("has no channel".to_owned());
+            wrong("channels", "is empty: the line needs a channel".to_owned());
         }
         if self.controller.as_ref().is_some_and(|controller| controller.trim().is_empty()) {
-            return wrong("has a blank controller".to_owned());
+            wrong("controller", "is blank".to_owned());
         }
-        if let Some(language) = self.languages.iter().find(|language| !is_language(language)) {
-            return wrong(format!("has the language {language:?}, which is not a BCP 47 tag such as en or cy-GB"));
+        for language in self.languages.iter().filter(|language| !is_language(language)) {
+            wrong("languages", format!("has {language:?}, which is not a BCP 47 tag such as en or cy-GB"));
         }
         if self.retention.is_some_and(|retention| retention < RETENTION_MIN) {
-            return wrong("has a retention of less than a day".to_owned());
-        }
-        for info in self.channels.iter().map(|channel| channel.info()) {
-            if let Some(layer) = info.layers.iter().find(|layer| **layer != "trace") {
-                let bare = "give the bare one, and each of several by its own .channel(…)";
-                return wrong(format!("has a channel of {} with the layer {layer}: {bare}", info.gateway));
-            }
+            wrong("retention", "is less than a day".to_owned());
         }
         for (n, info) in self.channels.iter().map(|channel| channel.info()).enumerate() {
+            let channel = format!("channels[{n}]");
+            if let Some(layer) = info.layers.iter().find(|layer| **layer != "trace") {
+                let bare = "give the bare one, and each of several by its own .channel(…)";
+                wrong(&channel, format!("is a channel of {} with the layer {layer}: {bare}", info.gateway));
+            }
             let same = |other: &&Arc<dyn Channel>| {
                 let other = other.info();
                 other.gateway == info.gateway && other.account == info.account && other.medium == info.medium
             };
             if self.channels.iter().take(n).any(|other| same(&other)) {
-                return wrong(format!("has an account of {} for {} twice", info.gateway, info.medium));
+                wrong(&channel, format!("has an account of {} for {} twice in this line", info.gateway, info.medium));
             }
         }
-        Ok(())
+        faults.extend(self.out_of_hours().err());
+        faults
+    }
+
+    /// Returns the name of a field of this line in errors.
+    pub(super) fn field(&self, name: &str) -> String {
+        match name {
+            "" => format!("lines.{}", self.id),
+            _ => format!("lines.{}.{name}", self.id),
+        }
+    }
+
+    /// Returns the checked auto-reply, if there is one.
+    pub(super) fn out_of_hours(&self) -> Result<Option<OutOfHours>> {
+        let Some(config) = &self.auto_reply else { return Ok(None) };
+        let Some(hours) = &self.hours else {
+            return Err(Error::config(self.field("auto_reply"), "needs the hours of the line: set them"));
+        };
+        let under = |error: Error| {
+            let name = error.field().map_or_else(|| "auto_reply".to_owned(), |name| format!("auto_reply.{name}"));
+            error.with_field(self.field(&name))
+        };
+        let out_of_hours = OutOfHours::new(hours.clone(), config).map_err(under)?;
+        for language in &self.languages {
+            let text = match Language::from_tag(language) {
+                Some(Language::English) => &config.signpost.en,
+                Some(Language::Welsh) => &config.signpost.cy,
+                None => &None,
+            };
+            if text.is_none() {
+                let rule = format!("is missing: the line answers in {language}, so auto-replies need a text in it");
+                return Err(Error::config(self.field(&format!("auto_reply.signpost.{language}")), rule));
+            }
+        }
+        Ok(Some(out_of_hours))
     }
 
     /// Checks that a channel of the line can carry a message; fails with the reason of the first one.

@@ -44,7 +44,7 @@
 //! # Ok::<(), civic_messaging::Error>(()) }).unwrap();
 //! ```
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -67,10 +67,13 @@ use crate::model::info::Info;
 use crate::model::message::{Message, Purpose};
 use crate::model::random::{Random, SystemRandom};
 use crate::model::secret::Secret;
+use crate::policy::auto_reply::OutOfHours;
 use crate::policy::{self, Decision, Policy, PolicyInput};
 use crate::telemetry::switchboard as telemetry;
 use crate::webhook;
 
+mod auto_reply;
+mod check;
 mod conversation;
 mod engine;
 mod fallback;
@@ -82,6 +85,7 @@ mod line;
 mod outbox;
 mod record;
 mod route;
+mod settings;
 mod status;
 mod store;
 mod suspension;
@@ -94,6 +98,7 @@ pub use fallback::{Fallback, Outgoing};
 pub use file::{EventId, File};
 pub use inbox::{InboxEvent, InboxEventKind, LineInbox};
 pub use line::Line;
+pub use settings::{Configuration, SettingsErrors};
 pub use status::{AttemptOutcome, Id, Resolution, SendAttempt, Settled, State, Status};
 pub use store::Store;
 pub use suspension::Suspension;
@@ -118,6 +123,8 @@ struct Inner {
     accounts: HashMap<[String; 2], Vec<(Medium, String)>>,
     schedule: Schedule,
     policy: Option<Arc<dyn Policy>>,
+    /// The auto-reply of each line that has one.
+    auto_replies: HashMap<String, OutOfHours>,
     lease: Duration,
     clock: Arc<dyn Clock>,
     random: Arc<dyn Random>,
@@ -311,12 +318,15 @@ impl Switchboard {
             Ok(_place) => self.store_webhook(route, &request).await,
             Err(_) => Err(Error::new(ErrorKind::Unavailable, "256 webhooks are being processed already")),
         };
-        response.unwrap_or_else(|error| {
-            // The name of an unknown route comes from a stranger, and is not logged.
-            let route = self.0.routes.get_key_value(route).map_or("unknown", |(route, _)| route);
-            telemetry::webhook_rejected(route, &error);
-            error.into()
-        })
+        response.unwrap_or_else(|error| self.reject(route, &error))
+    }
+
+    /// Logs that a webhook was rejected, and returns the response for the gateway.
+    pub(crate) fn reject(&self, route: &str, error: &Error) -> webhook::Response {
+        // The name of an unknown route comes from a stranger, and is not logged.
+        let route = self.0.routes.get_key_value(route).map_or("unknown", |(route, _)| route);
+        telemetry::webhook_rejected(route, error);
+        error.into()
     }
 
     async fn store_webhook(&self, route: &str, request: &webhook::Request) -> Result<webhook::Response> {
@@ -326,14 +336,18 @@ impl Switchboard {
         };
         let mut collected = route.receive(request).await;
         let events = std::mem::take(&mut collected.events);
-        let incoming: Vec<_> = events.into_iter().map(|event| self.0.incoming(event)).collect();
+        let mut incoming: Vec<_> = events.into_iter().map(|event| self.0.incoming(event)).collect();
         if !incoming.is_empty() {
+            let replies = self.0.add_auto_replies(&mut incoming).await?;
             let lines: Vec<_> = incoming.iter().map(|incoming| incoming.line.clone()).collect();
             let files = incoming.iter().any(|incoming| incoming.files() > 0);
             self.0.store.0.store_events(incoming, None, self.0.clock.now()).await?;
             lines.iter().for_each(|line| self.0.to_read.notify(line.as_deref()));
             if files {
                 self.0.to_fetch.notify_one();
+            }
+            if replies {
+                self.0.to_send.notify_one();
             }
         }
         collected.reply()
@@ -498,7 +512,7 @@ impl Inner {
         };
         // Without a channel there is nothing to fetch from.
         let fetch = self.media.is_some() && line.is_some();
-        Incoming { line, event, fetch }
+        Incoming { line, event, fetch, auto_reply: None }
     }
 
     /// Adds to a waiting message why its accounts send nothing, as far as this worker has found.
@@ -693,19 +707,21 @@ impl Builder {
     ///
     /// # Errors
     /// [`ErrorKind::Config`]: no line; a duplicate line, a line without a channel or with a channel that has layers; an
-    /// account in two lines; a route that is a duplicate, has no name or no lines, names an unknown line, or has no
+    /// account in two lines; an auto-reply without hours, or without a text in a language of its line; a route that is a duplicate, has no name or no lines, names an unknown line, or has no
     /// channel that can verify webhooks; a lease below 100 milliseconds.
     pub fn build(self) -> Result<Switchboard> {
         if self.lease < worker::LEASE_MIN {
             return Err(Error::config("lease", "must be at least 100 milliseconds, and longer than any send"));
         }
-        if self.lines.is_empty() {
-            return Err(Error::config("line", "is missing: add at least one with Builder::line"));
+        if let Some(fault) = check::faults(&self.lines, &self.routes, &BTreeSet::new()).into_iter().next() {
+            return Err(fault);
         }
         let (mut lines, mut limits, mut choices) = (BTreeMap::new(), HashMap::new(), HashMap::new());
-        let mut account_states = HashMap::new();
+        let (mut account_states, mut auto_replies) = (HashMap::new(), HashMap::new());
         for line in self.lines {
-            line.check()?;
+            if let Some(auto_reply) = line.out_of_hours()? {
+                auto_replies.insert(line.id.clone(), auto_reply);
+            }
             for info in line.channels.iter().map(|channel| channel.info()) {
                 let can = &info.capability;
                 account_states.entry(account(info)).or_insert_with(Mutex::default);
@@ -714,41 +730,13 @@ impl Builder {
                 let choice = Selector::new(suppliers, Order::Preferred)?;
                 choices.insert((line.id.clone(), info.medium.as_str().to_owned()), Mutex::new(choice));
             }
-            for info in line.channels.iter().map(|channel| channel.info()) {
-                let also = |other: &&Line| other.owns(info.gateway, info.account.as_str(), &info.medium);
-                if let Some(other) = lines.values().find(also).filter(|other| other.id != line.id) {
-                    let rule = format!(
-                        "has an account of {} for {} that the line {} has too",
-                        info.gateway, info.medium, other.id
-                    );
-                    return Err(Error::config(format!("line {}", line.id), rule));
-                }
-            }
-            if let Some(twice) = lines.insert(line.id.clone(), line) {
-                return Err(Error::config("line", format!("{} is a duplicate", twice.id)));
-            }
+            lines.insert(line.id.clone(), line);
         }
-        let mut routes = BTreeMap::new();
-        for (name, of) in self.routes {
-            if name.trim().is_empty() {
-                return Err(Error::config("route", "needs a name, for Switchboard::receive"));
-            }
-            if of.is_empty() {
-                return Err(Error::config(format!("route {name}"), "has no lines: name at least one"));
-            }
-            if let Some(unknown) = of.iter().find(|line| !lines.contains_key(*line)) {
-                return Err(Error::config(format!("route {name}"), format!("names the unknown line {unknown}")));
-            }
-            let of = Route::new(of.iter().filter_map(|line| lines.get(line)).flat_map(|line: &Line| &line.channels));
-            if of.is_empty() {
-                let rule = "has no channel that can verify a webhook: set a webhook secret for a channel of its lines (and \
-                            public_url, where the gateway signs its address), or leave the route out";
-                return Err(Error::config(format!("route {name}"), rule));
-            }
-            if routes.insert(name.clone(), of).is_some() {
-                return Err(Error::config(format!("route {name}"), "is a duplicate"));
-            }
-        }
+        let channels = |of: &[String]| {
+            let of = of.iter().filter_map(|line| lines.get(line));
+            Route::new(of.flat_map(|line: &Line| &line.channels))
+        };
+        let routes = self.routes.iter().map(|(name, of)| (name.clone(), channels(of))).collect();
         let mut accounts = HashMap::<_, Vec<_>>::new();
         for line in lines.values() {
             for info in line.channels.iter().map(|channel| channel.info()) {
@@ -764,6 +752,7 @@ impl Builder {
             accounts,
             schedule: self.schedule,
             policy: self.policy,
+            auto_replies,
             lease: self.lease,
             clock: self.clock,
             random: self.random,

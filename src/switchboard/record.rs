@@ -387,6 +387,27 @@ pub(super) struct Incoming {
     pub(super) event: Event,
     /// Its files are fetched, and it is held back for them.
     pub(super) fetch: bool,
+    /// The auto-reply that is stored with it.
+    pub(super) auto_reply: Option<Box<DueReply>>,
+}
+
+/// An auto-reply, which is not sent if the person got a reply since its period began.
+#[derive(Debug)]
+pub(super) struct DueReply {
+    /// With a key of its own for each person and period.
+    pub(super) message: Message,
+    /// The account that alone can carry it, of several.
+    pub(super) account: Option<String>,
+    pub(super) since: Timestamp,
+}
+
+impl DueReply {
+    /// Returns it as a message that is due now.
+    pub(super) fn to_enqueue(&self, line: &str, now: Timestamp) -> New {
+        let (message, key) = (self.message.clone(), self.message.key.clone().unwrap_or_default());
+        let (line, account, priority) = (line.to_owned(), self.account.clone(), status::priority(message.purpose));
+        New { line, key, message, priority, account, due: now, deferred: None, fallback: None, now }
+    }
 }
 
 /// An event to store.

@@ -24,6 +24,7 @@ const ORDER: &[&[&str]] = &[
     &["policy"],
     &["mock", "registry"],
     &["switchboard"],
+    &["axum"],
     &["testing"],
 ];
 

@@ -37,3 +37,12 @@ fn core_needs_no_runtime_and_no_tls() {
         assert!(!holds(&all, heavy), "{heavy}");
     }
 }
+
+#[test]
+fn axum_feature_adds_no_runtime_and_no_server() {
+    let all = crates(&["--no-default-features", "--features", "axum"]);
+    assert!(all.len() <= 56, "{} crates: {all:#?}", all.len());
+    for heavy in ["hyper", "reqwest", "rustls", "tokio", "tracing"] {
+        assert!(!holds(&all, heavy), "{heavy}");
+    }
+}

@@ -497,7 +497,7 @@ async fn inconsistent_configuration_is_refused_by_the_builder() {
     let failover = Failover::new([Arc::new(Mock::sms()) as Arc<dyn Channel>]).unwrap();
     let line = |id: &str| Line::new(id).channel(Mock::sms());
     for (lines, routes, words) in [
-        (vec![Line::new("desk")], vec![], "has no channel"),
+        (vec![Line::new("desk")], vec![], "lines.desk.channels: is empty"),
         (vec![line("Desk 1")], vec![], "small letters"),
         (vec![line("desk"), line("desk")], vec![], "is a duplicate"),
         (
@@ -510,14 +510,18 @@ async fn inconsistent_configuration_is_refused_by_the_builder() {
             vec![],
             "the layer failover: give the bare one, and each of several by its own .channel(…)",
         ),
-        (vec![line("desk").controller("")], vec![], "line desk: has a blank controller"),
-        (vec![line("desk").controller(" ")], vec![], "line desk: has a blank controller"),
+        (vec![line("desk").controller("")], vec![], "lines.desk.controller: is blank"),
+        (vec![line("desk").controller(" ")], vec![], "lines.desk.controller: is blank"),
         (vec![line("desk").channel(Mock::sms())], vec![], "an account of mock for sms twice"),
-        (vec![line("a"), line("b")], vec![], "line b: has an account of mock for sms that the line a has too"),
-        (vec![], vec![], "line: is missing"),
+        (
+            vec![line("a"), line("b")],
+            vec![],
+            "lines.b.channels[0]: has an account of mock for sms that the line a has too",
+        ),
+        (vec![], vec![], "lines: is missing"),
         (vec![line("desk")], vec![("meta", "dsek")], "names the unknown line dsek"),
         (vec![line("desk")], vec![("meta", "desk"), ("meta", "desk")], "is a duplicate"),
-        (vec![line("desk")], vec![("meta", "")], "route meta: has no lines"),
+        (vec![line("desk")], vec![("meta", "")], "routes.meta: has no lines"),
         (vec![line("desk")], vec![(" ", "desk")], "needs a name"),
     ] {
         let error = build(lines, routes).await;

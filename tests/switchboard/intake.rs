@@ -10,12 +10,8 @@ use std::pin::pin;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use axum::Router;
-use axum::body::Bytes;
-use axum::extract::{Request, State};
-use axum::response::Response;
 use civic_messaging::switchboard::{Line, Store, Switchboard};
-use civic_messaging::{Channel, Mock, Secret, webhook};
+use civic_messaging::{Channel, Mock, Secret};
 use futures_util::FutureExt;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -33,30 +29,33 @@ async fn switchboard(database: &str) -> Switchboard {
     Switchboard::builder(store).line(Line::new("desk").channel(mock)).route("sms", ["desk"]).build().unwrap()
 }
 
-async fn hook(State(board): State<Switchboard>, request: Request) -> Response {
-    let (parts, body) = request.into_parts();
-    let body: Bytes = axum::body::to_bytes(body, 4 * 1024 * 1024).await.unwrap();
-    let reply = board.receive("sms", webhook::Request::new(http::Request::from_parts(parts, body))).await;
-    http::Response::<bytes::Bytes>::from(reply).map(Into::into)
-}
-
 /// The process that is killed. Does nothing without its variable.
 #[tokio::test]
 async fn child() {
     let Ok(database) = std::env::var(DATABASE) else { return };
     let board = switchboard(&database).await;
+    serve(&board).await;
+}
+
+/// Serves webhooks in a child process, and prints its address.
+pub(super) async fn serve(board: &Switchboard) {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     // Starts a new line, because the test runner has begun one.
     println!("\nat {}", listener.local_addr().unwrap());
     std::io::stdout().flush().unwrap();
-    axum::serve(listener, Router::new().fallback(hook).with_state(board)).await.unwrap();
+    axum::serve(listener, board.router()).await.unwrap();
 }
 
 /// Starts it and returns its address.
 pub(super) fn start(database: &Database) -> (Child, SocketAddr) {
+    start_child("intake::child", DATABASE, &database.url())
+}
+
+/// Starts a test of this binary as a process that serves webhooks, and returns its address.
+pub(super) fn start_child(test: &str, variable: &str, value: &str) -> (Child, SocketAddr) {
     let mut child = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "intake::child", "--nocapture", "--test-threads=1"])
-        .env(DATABASE, database.url())
+        .args(["--exact", test, "--nocapture", "--test-threads=1"])
+        .env(variable, value)
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
         .spawn()
@@ -67,7 +66,7 @@ pub(super) fn start(database: &Database) -> (Child, SocketAddr) {
 }
 
 /// Posts a webhook once. Returns `true` if the response was 2xx.
-async fn post(at: SocketAddr, request: &[u8]) -> bool {
+pub(super) async fn post(at: SocketAddr, request: &[u8]) -> bool {
     let once = async {
         let mut stream = TcpStream::connect(at).await.ok()?;
         stream.write_all(request).await.ok()?;
@@ -79,8 +78,8 @@ async fn post(at: SocketAddr, request: &[u8]) -> bool {
 }
 
 /// The bytes of a webhook with the mock's latest event.
-fn webhook_bytes(mock: &Mock, text: String) -> Vec<u8> {
-    drop(mock.arrives("07700 900123", text));
+pub(super) fn webhook_bytes(mock: &Mock, from: &str, text: String) -> Vec<u8> {
+    drop(mock.arrives(from, text));
     let page = mock.poll(None).now_or_never().unwrap().unwrap();
     let body = serde_json::to_vec(&page.events[page.events.len() - 1..]).unwrap();
     let head = format!(
@@ -106,7 +105,7 @@ async fn webhook_answered_2xx_survives_kill_exactly_once() {
         let mut kill = pin!(tokio::time::sleep(more));
         loop {
             if waiting.is_empty() {
-                waiting.push((sent, webhook_bytes(&mock, format!("Message {sent}."))));
+                waiting.push((sent, webhook_bytes(&mock, "07700 900123", format!("Message {sent}."))));
                 sent += 1;
             }
             let request = waiting[0].1.clone();

@@ -3,6 +3,8 @@
 
 #[cfg(feature = "sqlite-system")]
 mod answers;
+#[cfg(all(feature = "axum", feature = "postgres", feature = "sqlite-system"))]
+mod auto_reply;
 #[cfg(all(feature = "meta", feature = "sqlite-system"))]
 mod batch;
 // The store's own tests use the rest of it.
@@ -29,7 +31,7 @@ mod fallback;
 mod files;
 #[cfg(feature = "sqlite-system")]
 mod full_size;
-#[cfg(feature = "sqlite-system")]
+#[cfg(all(feature = "axum", feature = "sqlite-system"))]
 mod intake;
 #[cfg(feature = "sqlite-system")]
 mod keep;
@@ -37,7 +39,7 @@ mod keep;
 mod keys;
 #[cfg(feature = "sqlite-system")]
 mod lanes;
-#[cfg(feature = "sqlite-system")]
+#[cfg(all(feature = "axum", feature = "sqlite-system"))]
 mod load;
 #[cfg(feature = "sqlite-system")]
 mod locked;
@@ -49,6 +51,18 @@ mod poison;
 mod restore;
 #[cfg(feature = "sqlite-system")]
 mod route;
+#[cfg(all(feature = "axum", feature = "meta", feature = "sqlite-system", feature = "twilio"))]
+mod router;
+#[cfg(all(
+    feature = "meta",
+    feature = "notify",
+    feature = "sqlite-system",
+    feature = "testing",
+    feature = "toml",
+    feature = "twilio",
+    feature = "x"
+))]
+mod settings;
 #[cfg(feature = "postgres")]
 mod sql;
 #[cfg(all(feature = "postgres", feature = "testing", feature = "twilio"))]

@@ -1,8 +1,8 @@
 //! Auto-reply: one reply to a resident while the office is closed.
 //!
 //! The text contains the next opening and an emergency signpost, in English, in Welsh, or in both. **The Welsh text of
-//! this crate has not been checked by a Welsh speaker.** [`OutOfHours::reply`] is a pure decision; sending the reply and
-//! recording that it was sent is for the service.
+//! this crate has not been checked by a Welsh speaker.** [`OutOfHours::reply`] is a pure decision. A switchboard acts on
+//! it by itself for each line with an auto-reply; elsewhere, sending the reply and recording it is for the service.
 //!
 //! ```
 //! use civic_messaging::policy::auto_reply::{self, History, OutOfHours};
@@ -29,83 +29,18 @@
 //! # Ok::<(), civic_messaging::Error>(()) }).unwrap();
 //! ```
 
+mod language;
+mod reply_texts;
 mod words;
 
-use serde::{Deserialize, Serialize};
-
+pub use self::reply_texts::{Notice, ReplyTexts, Texts};
 pub use self::words::Language;
 use crate::model::address::Address;
 use crate::model::clock::Timestamp;
-use crate::model::error::{Error, Result};
+use crate::model::error::Result;
 use crate::model::event::{Event, Inbound, InboundContent, opt_out_keyword};
 use crate::model::id::MessageId;
-use crate::policy::hours::{Hours, Period};
-
-/// The texts of auto-replies, for [`OutOfHours::new`].
-///
-/// ```
-/// use civic_messaging::policy::auto_reply::ReplyTexts;
-///
-/// let config = ReplyTexts::new("In an emergency call 999. For a danger on a road call 0345 678 9006.")
-///     .welsh("Mewn argyfwng ffoniwch 999.");
-/// assert!(config.text.en.is_none()); // the default text, which fits one SMS segment
-/// ```
-#[non_exhaustive]
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct ReplyTexts {
-    /// The emergency signpost. English is required; Welsh enables auto-replies in Welsh.
-    pub signpost: Texts,
-    /// The whole text, with the placeholders `{opening}`, for a sentence such as "We open again on Monday at 9am.", and
-    /// `{signpost}`. Defaults to this crate's text.
-    #[serde(default)]
-    pub text: Texts,
-}
-
-/// A text in several languages.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Texts {
-    /// The Welsh text.
-    #[serde(default)]
-    pub cy: Option<String>,
-    /// The English text.
-    #[serde(default)]
-    pub en: Option<String>,
-}
-
-impl Texts {
-    fn in_language(&self, language: Language) -> Option<&str> {
-        match language {
-            Language::Welsh => self.cy.as_deref(),
-            Language::English => self.en.as_deref(),
-        }
-    }
-}
-
-impl ReplyTexts {
-    /// Creates the default texts around an English emergency signpost.
-    pub fn new(signpost: impl Into<String>) -> Self {
-        Self { signpost: Texts { en: Some(signpost.into()), cy: None }, text: Texts::default() }
-    }
-
-    /// Sets the Welsh emergency signpost, which enables auto-replies in Welsh.
-    #[must_use]
-    pub fn welsh(mut self, signpost: impl Into<String>) -> Self {
-        self.signpost.cy = Some(signpost.into());
-        self
-    }
-
-    /// Replaces the default text of a language.
-    #[must_use]
-    pub fn text(mut self, language: Language, text: impl Into<String>) -> Self {
-        match language {
-            Language::Welsh => self.text.cy = Some(text.into()),
-            Language::English => self.text.en = Some(text.into()),
-        }
-        self
-    }
-}
+use crate::policy::hours::{Date, Hours, Period, Time};
 
 /// The recent contact with one resident, as far as auto-replies need it.
 ///
@@ -152,12 +87,13 @@ impl History {
     }
 
     /// Marks the inbound message as written by a program, which prevents a loop of automatic replies. No medium reports
-    /// this: the service has to detect it.
+    /// this, and [`OutOfHours::reply`] detects only the most common first words.
     pub fn automated(&mut self) {
         self.automated = true;
     }
 
-    /// Sets the resident's language. Without it, the reply contains every configured language.
+    /// Sets the resident's recorded language, for a message whose own language is not clear. Without either, the reply
+    /// contains every configured language.
     pub fn language(&mut self, language: Language) {
         self.language = Some(language);
     }
@@ -171,8 +107,8 @@ pub struct AutoReply {
     pub text: String,
     /// The language; `None` if the text contains both.
     pub language: Option<Language>,
-    /// The closed period. The resident and the period form a unique key: enforce it in the store, so that two concurrent
-    /// programs do not both reply.
+    /// The closed period, or the days of the notice. The resident and the period form a unique key: enforce it in the
+    /// store, so that two concurrent programs do not both reply.
     pub period: Period,
 }
 
@@ -181,7 +117,41 @@ pub struct AutoReply {
 pub struct OutOfHours {
     hours: Hours,
     /// In the order in which they are joined.
-    texts: Vec<(Language, String)>,
+    texts: Vec<Text>,
+    notices: Vec<(Date, Date)>,
+}
+
+/// The next opening, as seen from today.
+struct NextOpening {
+    today: Date,
+    date: Date,
+    time: Time,
+    /// An exceptional closure lies in between, so that the weekday alone is ambiguous.
+    dated: bool,
+}
+
+/// The texts of one language.
+#[derive(Clone, Debug)]
+struct Text {
+    language: Language,
+    /// Of an out-of-hours reply, with the placeholder `{opening}`.
+    closed: String,
+    signpost: String,
+    notices: Vec<String>,
+}
+
+impl Text {
+    /// Returns the reply, with the notice in force, if any: `opening` while the office is closed.
+    fn compose(&self, opening: Option<&str>, notice: Option<usize>) -> String {
+        let rest = match opening {
+            Some(opening) => self.closed.replace(OPENING, opening),
+            None => self.signpost.clone(),
+        };
+        match notice.and_then(|n| self.notices.get(n)) {
+            Some(notice) => format!("{notice} {rest}"),
+            None => rest,
+        }
+    }
 }
 
 impl OutOfHours {
@@ -190,39 +160,18 @@ impl OutOfHours {
     /// # Errors
     /// [`ErrorKind::Config`](crate::ErrorKind::Config), with the field and its rule: no English signpost, an empty
     /// signpost, a Welsh text without a Welsh signpost, a text without exactly one `{opening}` and one `{signpost}`, or
-    /// with another placeholder.
+    /// with another placeholder; a notice without a text in a language of the signpost, that ends before it begins, or
+    /// that overlaps another.
     pub fn new(hours: Hours, config: &ReplyTexts) -> Result<Self> {
+        let notices = config.check_notices()?;
         let mut texts = Vec::new();
         for language in [Language::Welsh, Language::English] {
-            let field = |name: &str| format!("{name}.{}", language.tag());
-            let text = config.text.in_language(language);
-            let Some(signpost) = config.signpost.in_language(language) else {
-                match (language, text) {
-                    (Language::Welsh, None) => continue,
-                    _ => return Err(Error::config(field("signpost"), "is missing: say where to turn in an emergency")),
-                }
-            };
-            if signpost.trim().is_empty() {
-                return Err(Error::config(field("signpost"), "is empty: say where to turn in an emergency"));
-            }
-            if signpost.contains(['{', '}']) {
-                return Err(Error::config(field("signpost"), "has a brace: a signpost has no placeholders"));
-            }
-            let text = text.unwrap_or(language.words().text);
-            let mut rest = text.to_owned();
-            for placeholder in [OPENING, SIGNPOST] {
-                if text.matches(placeholder).count() != 1 {
-                    return Err(Error::config(field("text"), format!("must contain {placeholder} exactly once")));
-                }
-                rest = rest.replace(placeholder, "");
-            }
-            if rest.contains(['{', '}']) {
-                let rule = format!("has an unknown placeholder: use {OPENING} and {SIGNPOST} only");
-                return Err(Error::config(field("text"), rule));
-            }
-            texts.push((language, text.replace(SIGNPOST, signpost)));
+            let Some((signpost, closed)) = config.check_texts(language)? else { continue };
+            let notice = |notice: &Notice| notice.text.in_language(language).unwrap_or_default().to_owned();
+            let (closed, signpost) = (closed.replace(SIGNPOST, signpost), signpost.to_owned());
+            texts.push(Text { language, closed, signpost, notices: config.notices.iter().map(notice).collect() });
         }
-        Ok(Self { hours, texts })
+        Ok(Self { hours, texts, notices })
     }
 
     /// Returns the opening hours.
@@ -233,25 +182,38 @@ impl OutOfHours {
     /// Returns the auto-reply that is due to this message, if any.
     ///
     /// `now` is the time of the decision, and not of the message: a message of Sunday that a gateway delivers on Monday
-    /// morning gets no reply. No reply is due
+    /// morning gets no reply. While a [`Notice`] is in force, out-of-hours replies begin with it, and a resident who
+    /// writes in opening hours gets it with the signpost. No reply is due
     ///
-    /// - while the office is open;
+    /// - while the office is open, without a notice;
     /// - to an echo, to a STOP or START (by its keyword, or by an [`OptOut`](crate::event::OptOut) in the
     ///   [history](History::heard)), and to anything that is not a message: a reaction, a withdrawn message, a system
     ///   notice;
-    /// - to a program: by the [history](History::automated), or by the kind of its address (sender name, short code);
-    /// - if this resident already got one in this closed period;
-    /// - if this resident got another reply in this closed period, or after the message.
+    /// - to a program: by the [history](History::automated), by the kind of its address (sender name, short code), or by
+    ///   a text that begins as automatic replies do ("Automatic reply:", "Out of office", or our own text);
+    /// - if this resident already got one in this closed period, or since the notice began;
+    /// - if this resident got another reply in that time, or after the message.
     ///
     /// # Errors
     /// The errors of [`Hours`]: the current or the next opening is not known.
     pub fn reply(&self, inbound: &Inbound, history: &History, now: Timestamp) -> Result<Option<AutoReply>> {
-        if inbound.echo || !is_message(&inbound.content) || is_program(inbound, history) || is_opt_out(inbound, history)
+        if inbound.echo
+            || !is_message(&inbound.content)
+            || is_opt_out(inbound, history)
+            || history.automated
+            || self.is_from_program(inbound)
         {
             return Ok(None);
         }
-        let Some(period) = self.hours.closed_period(now)? else {
-            return Ok(None);
+        let today = self.hours.local(now)?.0;
+        let notice = self.notices.iter().position(|(from, until)| (*from..=*until).contains(&today));
+        let closed = self.hours.closed_period(now)?;
+        let period = match (closed, notice.and_then(|n| self.notices.get(n))) {
+            (Some(period), _) => period,
+            (None, Some((from, until))) => {
+                Period { from: self.hours.midnight(*from)?, until: self.hours.midnight(until.plus_days(1))? }
+            }
+            (None, None) => return Ok(None),
         };
         let since = period.from.min(inbound.envelope.at);
         let echoed = |(to, at): &(Address, Timestamp)| *at >= since && to.same_person(inbound.reply_address());
@@ -261,29 +223,54 @@ impl OutOfHours {
         {
             return Ok(None);
         }
-        self.compose(period, history.language, now).map(Some)
+        let language = Language::detect(inbound.text().unwrap_or_default()).or(history.language);
+        let opening = closed.map(|closed| self.opening(today, closed.until)).transpose()?;
+        let (text, language) = self.compose(opening.as_ref(), notice, language);
+        Ok(Some(AutoReply { text, language, period }))
     }
 
-    fn compose(&self, period: Period, language: Option<Language>, now: Timestamp) -> Result<AutoReply> {
-        let today = self.hours.local(now)?.0;
-        let opens = self.hours.local(period.until)?;
-        // If an exceptional closure lies in between, the weekday alone is ambiguous: add the date.
+    /// Describes the next opening.
+    fn opening(&self, today: Date, opens: Timestamp) -> Result<NextOpening> {
+        let (date, time) = self.hours.local(opens)?;
         let mut dated = false;
-        for days in 0..opens.0.days_since(today) {
+        for days in 0..date.days_since(today) {
             dated |= self.hours.closed_for(today.plus_days(days))?.is_some();
         }
-        let known = language.filter(|known| self.texts.iter().any(|(language, _)| language == known));
+        Ok(NextOpening { today, date, time, dated })
+    }
+
+    fn compose(
+        &self,
+        opening: Option<&NextOpening>,
+        notice: Option<usize>,
+        language: Option<Language>,
+    ) -> (String, Option<Language>) {
+        let known = language.filter(|known| self.texts.iter().any(|text| text.language == *known));
         // Without a text in the resident's language, and without a known language, send all texts.
-        let chosen = self.texts.iter().filter(|(language, _)| known.is_none_or(|known| known == *language));
-        let composed = chosen
-            .map(|(language, text)| (*language, text.replace(OPENING, &language.words().opening(today, opens, dated))));
-        let composed: Vec<_> = composed.collect();
-        let language = match composed.as_slice() {
-            [(language, _)] => Some(*language),
+        let chosen: Vec<_> =
+            self.texts.iter().filter(|text| known.is_none_or(|known| known == text.language)).collect();
+        let compose = |text: &&Text| {
+            let words = text.language.words();
+            let opening = opening.map(|at| words.opening(at.today, (at.date, at.time), at.dated));
+            text.compose(opening.as_deref(), notice)
+        };
+        let language = match chosen.as_slice() {
+            [only] => Some(only.language),
             _ => None,
         };
-        let text = composed.into_iter().map(|(_, text)| text).collect::<Vec<_>>().join("\n\n");
-        Ok(AutoReply { text, language, period })
+        (chosen.iter().map(compose).collect::<Vec<_>>().join("\n\n"), language)
+    }
+
+    /// Returns `true` for a message written by a program, as far as its sender or its first words show.
+    fn is_from_program(&self, inbound: &Inbound) -> bool {
+        let text = inbound.text().unwrap_or_default().trim_start();
+        let ours = |text_of: &Text| {
+            let before = text_of.closed.split(OPENING).next().unwrap_or_default().trim();
+            !before.is_empty() && text.starts_with(before)
+        };
+        matches!(inbound.from, Address::SenderName(_) | Address::ShortCode(_))
+            || language::is_automatic(text)
+            || self.texts.iter().any(ours)
     }
 }
 
@@ -293,10 +280,6 @@ const SIGNPOST: &str = "{signpost}";
 /// Returns `true` for content that a person wrote to be read.
 fn is_message(content: &InboundContent) -> bool {
     !matches!(content, InboundContent::Reaction { .. } | InboundContent::System(_) | InboundContent::Withdrawn(_))
-}
-
-fn is_program(inbound: &Inbound, history: &History) -> bool {
-    history.automated || matches!(inbound.from, Address::SenderName(_) | Address::ShortCode(_))
 }
 
 /// Returns `true` for a STOP or START, by its keyword or by the gateway's event.
@@ -476,7 +459,7 @@ mod tests {
             if let Some(language) = language {
                 history.language(language);
             }
-            office().reply(&text("Helo"), &history, at(SUNDAY)).unwrap().unwrap()
+            office().reply(&text("SY2 6ND"), &history, at(SUNDAY)).unwrap().unwrap()
         };
         let welsh =
             "Diolch am eich neges. Rydym ar gau nawr. Byddwn ar agor eto yfory am 9yb. Mewn argyfwng ffoniwch 999.";
@@ -491,6 +474,82 @@ mod tests {
         history.language(Language::Welsh);
         let reply = english_only.reply(&text("Helo"), &history, at(SUNDAY)).unwrap().unwrap();
         assert_eq!(reply.language, Some(Language::English));
+    }
+
+    #[test]
+    fn language_of_the_message_precedes_the_recorded_one() {
+        let reply = |words: &str, language| {
+            let mut history = History::new();
+            history.language(language);
+            office().reply(&text(words), &history, at(SUNDAY)).unwrap().unwrap().language
+        };
+        assert_eq!(reply("Mae coeden wedi cwympo", Language::English), Some(Language::Welsh));
+        assert_eq!(reply("A tree has fallen", Language::Welsh), Some(Language::English));
+        assert_eq!(reply("SY2 6ND", Language::Welsh), Some(Language::Welsh));
+    }
+
+    #[test]
+    fn automatic_replies_and_our_own_text_get_no_reply() {
+        for words in [
+            "Automatic reply: I am away",
+            "Thank you for your message. We are closed now. We open again tomorrow at 10am. Call 999.",
+            "Diolch am eich neges. Rydym ar gau nawr. Byddwn ar agor eto yfory am 9yb.",
+        ] {
+            assert_eq!(office().reply(&text(words), &english(), at(SUNDAY)).unwrap(), None, "{words}");
+        }
+    }
+
+    fn flooded() -> OutOfHours {
+        let text = |en: &str, cy: &str| Texts { en: Some(en.into()), cy: Some(cy.into()) };
+        let words = ReplyTexts::new("In an emergency call 999.").welsh("Mewn argyfwng ffoniwch 999.").notice(
+            hours::Date::new(2026, 11, 23).unwrap(),
+            hours::Date::new(2026, 11, 24).unwrap(),
+            text("Flooding: expect delays.", "Llifogydd: disgwyliwch oedi."),
+        );
+        OutOfHours::new(office().hours().clone(), &words).unwrap()
+    }
+
+    #[test]
+    fn notice_is_sent_once_in_opening_hours() {
+        let reply = |history: &History, now: &str| {
+            let mut inbound = text("A tree has fallen");
+            inbound.envelope.at = at(now);
+            flooded().reply(&inbound, history, at(now)).unwrap()
+        };
+        let first = reply(&english(), "2026-11-23T10:00:00Z").unwrap();
+        assert_eq!(first.text, "Flooding: expect delays. In an emergency call 999.");
+        let days = Period { from: at("2026-11-23T00:00:00Z"), until: at("2026-11-25T00:00:00Z") };
+        assert_eq!(first.period, days);
+        // Once, over both days; an answer in that time is enough.
+        for record in [History::auto_replied, History::replied] {
+            let mut history = english();
+            record(&mut history, at("2026-11-23T10:00:00Z"));
+            assert_eq!(reply(&history, "2026-11-24T16:59:00Z"), None);
+        }
+        // A reply of the closed period before the notice does not count.
+        let mut sunday = english();
+        sunday.auto_replied(at("2026-11-22T21:14:00Z"));
+        assert!(reply(&sunday, "2026-11-23T09:00:00Z").is_some());
+        for outside in ["2026-11-20T10:00:00Z", "2026-11-25T09:00:00Z"] {
+            assert_eq!(reply(&english(), outside), None, "{outside}");
+        }
+        let both = flooded().reply(&text("?"), &History::new(), at("2026-11-23T10:00:00Z")).unwrap().unwrap();
+        assert_eq!(
+            both.text,
+            "Llifogydd: disgwyliwch oedi. Mewn argyfwng ffoniwch 999.\n\nFlooding: expect delays. In an emergency call 999."
+        );
+    }
+
+    #[test]
+    fn out_of_hours_reply_begins_with_the_notice() {
+        let text = |now: &str| flooded().reply(&text("A tree has fallen"), &english(), at(now)).unwrap().unwrap().text;
+        let closed =
+            "Thank you for your message. We are closed now. We open again tomorrow at 9am. In an emergency call 999.";
+        let notice = "Flooding: expect delays.";
+        assert_eq!(text("2026-11-23T20:00:00Z"), format!("{notice} {closed}"));
+        // The notice ends at midnight.
+        assert_eq!(text("2026-11-24T23:59:59Z"), format!("{notice} {closed}"));
+        assert_eq!(text("2026-11-25T00:00:00Z"), closed.replace("tomorrow", "today"));
     }
 
     #[test]
@@ -519,6 +578,14 @@ mod tests {
     #[test]
     fn incomplete_texts_are_config_errors() {
         let with = |text: &str| ReplyTexts::new("Call 999.").text(Language::English, text);
+        let notices = |all: &[(i8, i8, &str)]| {
+            let day = |day| hours::Date::new(2026, 12, day).unwrap();
+            let text = |text: &str| Texts { en: Some(text.into()), cy: None };
+            let add = |config: ReplyTexts, (from, until, words): &(i8, i8, &str)| {
+                config.notice(day(*from), day(*until), text(words))
+            };
+            all.iter().fold(ReplyTexts::new("Call 999."), add)
+        };
         for (config, field, words) in [
             (ReplyTexts::default(), "signpost.en", "is missing"),
             (ReplyTexts::new("  "), "signpost.en", "is empty"),
@@ -530,6 +597,11 @@ mod tests {
             (with("{opening} {opening} {signpost}"), "text.en", "{opening} exactly once"),
             (with("{opening} {signpost} {name}"), "text.en", "unknown placeholder"),
             (with("{opening} {signpost} {"), "text.en", "unknown placeholder"),
+            (notices(&[(2, 1, "Delays.")]), "notices[0].until", "before from"),
+            (notices(&[(1, 3, "Delays."), (3, 4, "Delays.")]), "notices[1].from", "overlaps"),
+            (notices(&[(1, 1, " ")]), "notices[0].text.en", "is empty"),
+            (notices(&[(1, 1, "Delays. {signpost}")]), "notices[0].text.en", "a brace"),
+            (notices(&[(1, 1, "Delays.")]).welsh("Ffoniwch 999."), "notices[0].text.cy", "is missing"),
         ] {
             let error = OutOfHours::new(office().hours().clone(), &config).unwrap_err();
             assert_eq!((error.kind(), error.field()), (crate::ErrorKind::Config, Some(field)), "{error}");

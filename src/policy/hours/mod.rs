@@ -277,6 +277,12 @@ impl Hours {
         Ok((date, Time::from_millis(millis)))
     }
 
+    /// Returns the time at which a day begins.
+    pub(crate) fn midnight(&self, date: Date) -> Result<Timestamp> {
+        let mut first = self.zone.moments(date, 0, 1)?.map(|(from, _)| Timestamp::from_millis(from));
+        first.next().ok_or_else(|| Error::config("zone", "has no midnight on this day"))
+    }
+
     /// Returns the ranges of a day, sorted and disjoint.
     fn openings(&self, date: Date) -> Result<&[Opening]> {
         if let Some(special) = self.special.get(&date) {

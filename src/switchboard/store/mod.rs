@@ -64,6 +64,11 @@ impl Store {
         }
     }
 
+    /// Checks a URL as far as is possible without opening the store.
+    pub(super) fn check_url(url: &str) -> Result<()> {
+        Location::parse(url).map(drop)
+    }
+
     /// Creates or migrates the tables of a database, in one transaction. There is no downgrade. Several programs may
     /// call it at once. The user needs the right to create in the database; the programs that use it later do not.
     ///

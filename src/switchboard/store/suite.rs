@@ -19,7 +19,7 @@ use crate::model::digest::Digest;
 use crate::model::error::ErrorKind;
 use crate::model::event::{Delivery, DeliveryOf, Envelope, Inbound, InboundContent, OptOutScope, Raw};
 use crate::model::id::AccountId;
-use crate::model::message::{Message, Money, OnUnknown};
+use crate::model::message::{Message, Money, OnUnknown, Purpose};
 use crate::model::poll::Cursor;
 use crate::model::random::{Random, SeededRandom};
 use crate::policy::{Decision, Reason};
@@ -114,6 +114,8 @@ each! {
     key_of_any_length_belongs_to_one_message
     messages_are_listed_line_by_line
     event_is_stored_once
+    auto_reply_is_stored_once_with_its_message
+    concurrent_messages_get_one_auto_reply
     cursor_of_a_channel_is_stored
     event_is_delivered_until_it_is_acknowledged
     settle_applies_to_the_given_states_only
@@ -1313,7 +1315,67 @@ async fn message_deferred_at_enqueue_has_a_reason(store: &dyn Engine, other: &dy
 fn inbound(n: u32, from: &Address) -> Incoming {
     let content = crate::model::event::InboundContent::Text(format!("Theirs {n}"));
     let event = crate::model::event::Inbound::new(envelope(), format!("in-{n}"), from.clone(), content);
-    Incoming { line: Some("desk".to_owned()), event: event.into(), fetch: false }
+    Incoming { line: Some("desk".to_owned()), event: event.into(), fetch: false, auto_reply: None }
+}
+
+/// A message of theirs, with the auto-reply of the period that began at `since`.
+fn answered(n: u32, from: &Address, since: i64) -> Incoming {
+    let key = format!("auto-reply-{}-{since}", from.expose());
+    let message = Message::text(from.clone(), format!("Closed: {n}.")).purpose(Purpose::Reply).key(key);
+    let auto_reply = Some(Box::new(DueReply { message, account: None, since: at(since) }));
+    Incoming { auto_reply, ..inbound(n, from) }
+}
+
+/// Returns the number of queued messages whose text begins as an auto-reply's does.
+async fn auto_replies(store: &dyn Engine) -> usize {
+    let queued = store.messages("desk", State::Queued, None, 99).await.unwrap();
+    queued.iter().filter(|status| status.key.starts_with("auto-reply-")).count()
+}
+
+async fn auto_reply_is_stored_once_with_its_message(store: &dyn Engine, other: &dyn Engine) {
+    let people: Vec<Address> = (1..=6).map(|n| Phone::from_digits(&format!("4477009{n:05}")).unwrap().into()).collect();
+    assert_eq!(store.store_events(vec![answered(1, &people[0], 10)], None, at(12)).await.unwrap(), 1);
+    assert_eq!(auto_replies(other).await, 1);
+    // A redelivery, and another message of the period.
+    assert_eq!(other.store_events(vec![answered(1, &people[0], 10)], None, at(13)).await.unwrap(), 0);
+    assert_eq!(other.store_events(vec![answered(2, &people[0], 10)], None, at(14)).await.unwrap(), 1);
+    assert_eq!(auto_replies(store).await, 1);
+    // The next period.
+    other.store_events(vec![answered(3, &people[0], 20)], None, at(21)).await.unwrap();
+    assert_eq!(auto_replies(store).await, 2);
+    // An answer before the period, a notice in it, and an answer in it.
+    for (person, purpose, moment, replies) in
+        [(1, Purpose::Reply, 9, 3), (2, Purpose::Notice, 12, 4), (3, Purpose::Reply, 10, 4)]
+    {
+        let key = format!("ours-{person}");
+        let message = Message::text(people[person].clone(), "Hello").purpose(purpose).key(&key);
+        let priority = super::super::status::priority(purpose);
+        put(store, New { message, priority, now: at(moment), ..new(&key, 1) }).await;
+        let n = 10 + u32::try_from(person).unwrap();
+        store.store_events(vec![answered(n, &people[person], 10)], None, at(13)).await.unwrap();
+        assert_eq!(auto_replies(other).await, replies, "{person}");
+    }
+    // Two addresses of one person, of which the second becomes known in between.
+    store.store_events(vec![answered(20, &people[4], 10)], None, at(13)).await.unwrap();
+    store.store_events(vec![changed(&people[4], &people[5], 13)], None, at(14)).await.unwrap();
+    store.store_events(vec![answered(21, &people[5], 10)], None, at(15)).await.unwrap();
+    assert_eq!(auto_replies(other).await, 5);
+}
+
+async fn concurrent_messages_get_one_auto_reply(store: &dyn Engine, other: &dyn Engine) {
+    let people: Vec<Address> =
+        (1..=20).map(|n| Phone::from_digits(&format!("4477009{n:05}")).unwrap().into()).collect();
+    // The addresses of each two are linked.
+    for pair in people.chunks(2) {
+        store.store_events(vec![changed(&pair[0], &pair[1], 1)], None, at(2)).await.unwrap();
+    }
+    let arrives = (0..80).map(|n| {
+        let store = if n % 2 == 0 { store } else { other };
+        let event = answered(n, &people[n as usize % 20], 10);
+        async move { store.store_events(vec![event], None, at(12)).await.unwrap() }
+    });
+    futures_util::future::join_all(arrives).await;
+    assert_eq!(auto_replies(store).await, 10);
 }
 
 fn changed(previous: &Address, current: &Address, moment: i64) -> Incoming {
@@ -1321,7 +1383,7 @@ fn changed(previous: &Address, current: &Address, moment: i64) -> Incoming {
     let raw = Raw::new(format!("{} {} {moment}", previous.expose(), current.expose()));
     let envelope = Envelope::new("mock", Medium::Sms, AccountId::new("desk"), at(moment), raw);
     let event = crate::model::event::AddressChanged::new(envelope, previous.clone(), current.clone());
-    Incoming { line: Some("desk".to_owned()), event: event.into(), fetch: false }
+    Incoming { line: Some("desk".to_owned()), event: event.into(), fetch: false, auto_reply: None }
 }
 
 /// Returns the entries: the keys of ours and the texts of theirs.
@@ -1430,7 +1492,7 @@ async fn recipient_renamed_by_the_gateway_is_one_person(store: &dyn Engine, othe
     let mut report = delivery("id-ours", DeliveryState::Delivered);
     report.recipient = Some(both.clone());
     store.store_events(vec![inbound(2, &number)], None, at(6)).await.unwrap();
-    let report = Incoming { line: Some("desk".to_owned()), event: report.into(), fetch: false };
+    let report = Incoming { line: Some("desk".to_owned()), event: report.into(), fetch: false, auto_reply: None };
     store.store_events(vec![report], None, at(7)).await.unwrap();
     assert_eq!(words(&other.conversation("desk", both.expose(), None, 9).await.unwrap()), ["Theirs 2"]);
     assert_eq!(store.status(id).await.unwrap().unwrap().delivery, Some(DeliveryState::Delivered));
@@ -1524,7 +1586,8 @@ async fn messages_are_listed_line_by_line(store: &dyn Engine, other: &dyn Engine
 
 async fn event_is_stored_once(store: &dyn Engine, other: &dyn Engine) {
     let (one, two) = (delivery("one", DeliveryState::Sent), delivery("two", DeliveryState::Sent));
-    let incoming = |report: &Delivery| Incoming { line: None, event: report.clone().into(), fetch: true };
+    let incoming =
+        |report: &Delivery| Incoming { line: None, event: report.clone().into(), fetch: true, auto_reply: None };
     let twice = vec![incoming(&one), incoming(&one), incoming(&two)];
     assert_eq!(store.store_events(twice, None, at(1)).await.unwrap(), 2);
     assert_eq!(other.store_events(vec![incoming(&two), incoming(&one)], None, at(2)).await.unwrap(), 0);
@@ -1551,6 +1614,7 @@ async fn event_is_delivered_until_it_is_acknowledged(store: &dyn Engine, other: 
         line: line.map(str::to_owned),
         event: delivery(id, DeliveryState::Sent).into(),
         fetch: true,
+        auto_reply: None,
     };
     let events = vec![of(Some("leader"), "0"), of(Some("desk"), "1"), of(Some("desk"), "2"), of(None, "3")];
     store.store_events(events, None, at(1)).await.unwrap();
@@ -2389,7 +2453,12 @@ pub(super) fn incoming(id: &str, photos: usize) -> Incoming {
     let media = vec![crate::model::message::MediaRef::new("mock", "photo"); photos];
     let content = InboundContent::Media { text: Some(id.to_owned()), media };
     let from = Address::phone("+447700900001").unwrap();
-    Incoming { line: Some("desk".to_owned()), event: Inbound::new(envelope(), id, from, content).into(), fetch: true }
+    Incoming {
+        line: Some("desk".to_owned()),
+        event: Inbound::new(envelope(), id, from, content).into(),
+        fetch: true,
+        auto_reply: None,
+    }
 }
 
 /// The same, taken in.
@@ -2523,7 +2592,7 @@ async fn begin_at(store: &dyn Engine, claimed: &Claimed, now: Timestamp) {
 async fn stop(store: &dyn Engine, from: Address, scope: OptOutScope) -> usize {
     let mut wish = crate::model::event::OptOut::new(envelope(), from, scope);
     wish.inbound = Some(wish.from.expose().into());
-    let incoming = Incoming { line: Some("desk".to_owned()), event: wish.into(), fetch: false };
+    let incoming = Incoming { line: Some("desk".to_owned()), event: wish.into(), fetch: false, auto_reply: None };
     store.store_events(vec![incoming], None, at(4)).await.unwrap()
 }
 
@@ -2554,7 +2623,7 @@ fn delivery(id: &str, state: DeliveryState) -> Delivery {
 }
 
 async fn brought(store: &dyn Engine, delivery: Delivery) -> usize {
-    let incoming = Incoming { line: Some("desk".to_owned()), event: delivery.into(), fetch: true };
+    let incoming = Incoming { line: Some("desk".to_owned()), event: delivery.into(), fetch: true, auto_reply: None };
     store.store_events(vec![incoming], None, at(4)).await.unwrap()
 }
 

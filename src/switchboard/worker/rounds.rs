@@ -287,9 +287,11 @@ impl Switchboard {
             let after = inner.store.0.cursor(&name).await?;
             let page = contained("the adapter", &*inner.clock, POLL_MAX, channel.poll(after.as_ref())).await?;
             let (more, next) = (page.more, page.next.map(|next| (name.clone(), next)));
-            let events = page.events.into_iter().map(|event| inner.incoming(event)).collect();
+            let mut events = page.events.into_iter().map(|event| inner.incoming(event)).collect::<Vec<_>>();
+            inner.add_auto_replies(&mut events).await?;
             inner.store.0.store_events(events, next, inner.clock.now()).await?;
             inner.to_fetch.notify_one();
+            inner.to_send.notify_one();
             if !more {
                 return Ok(());
             }

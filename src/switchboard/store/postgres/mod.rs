@@ -404,6 +404,10 @@ impl Engine for Postgres {
         now: Timestamp,
     ) -> Result<usize> {
         let now = self.at(now);
+        let mut events = events;
+        for reply in events.iter_mut().filter_map(|incoming| incoming.auto_reply.as_mut()) {
+            reply.since = self.at(reply.since);
+        }
         self.sessions
             .run((events, cursor), move |db, (events, cursor)| {
                 Box::pin(flow::store_events(db, events, cursor.as_ref(), now))

@@ -17,7 +17,7 @@ use super::super::super::record::{
     FileHold, FileRow, HELD_BACK, Hold, InboxEvent, Incoming, Leases, LinkRow, Mark, MessageRow, MessageWait, New,
     PersonOf, PutOff, RELEASED_MAX, RESTORED, Settle, Written, reached,
 };
-use super::super::super::status::{State, Status};
+use super::super::super::status::{State, Status, priority};
 use super::claim::lock_conversation;
 use super::locks::{by_id, by_key, lock_names, lock_person};
 use super::session::{Fault, Session};
@@ -30,6 +30,7 @@ use crate::model::clock::Timestamp;
 use crate::model::digest::Digest;
 use crate::model::event::Event;
 use crate::model::id::MessageId;
+use crate::model::message::Purpose;
 use crate::model::poll::Cursor;
 use crate::policy::Reason;
 
@@ -526,6 +527,15 @@ impl Tx for Session {
              WHERE line = $1 AND current IN (SELECT person FROM now)";
         let names: Vec<_> = names.iter().map(|name| text(name)).collect();
         all(&self.rows(of, &[&indexed(line), &names]).await?)
+    }
+
+    async fn has_reply_since(&self, line: &str, names: &[String], at: Timestamp) -> Result<bool, Fault> {
+        let of = "SELECT 1 FROM civic_messaging.message
+             WHERE conversation
+                   = ANY (SELECT hashtextextended($1 || chr(10) || person, 0) FROM unnest($2::text[]) AS person)
+               AND line = $1 AND recipient = ANY ($2) AND queued >= $3 AND priority = $4 LIMIT 1";
+        let priority = i16::from(priority(Purpose::Reply));
+        Ok(self.row(of, &[&indexed(line), &names, &at.as_millis(), &priority]).await?.is_some())
     }
 
     async fn ended_by_opt_out(&self, line: &str, names: &[String], from: u8) -> Result<Vec<i64>, Fault> {

@@ -17,11 +17,12 @@ use super::super::super::record::{
     FileHold, FileRow, HELD_BACK, Hold, InboxEvent, Leases, LinkRow, Mark, MessageRow, MessageWait, New, PersonOf,
     PutOff, RELEASED_MAX, RESTORED, Settle, Written, reached,
 };
-use super::super::super::status::{State, Status};
+use super::super::super::status::{State, Status, priority};
 use super::{claim, status};
 use crate::model::clock::Timestamp;
 use crate::model::digest::Digest;
 use crate::model::id::MessageId;
+use crate::model::message::Purpose;
 use crate::model::poll::Cursor;
 use crate::policy::Reason;
 
@@ -563,6 +564,19 @@ impl Tx for Db<'_> {
         })
     }
 
+    fn has_reply_since(&self, line: &str, names: &[String], at: Timestamp) -> Done<bool> {
+        let of = "SELECT 1 FROM message
+             WHERE line = ?1 AND recipient = ?2 AND queued >= ?3 AND priority = ?4 LIMIT 1";
+        done_all(|| {
+            for name in names {
+                if self.row(of, (line, name, at, priority(Purpose::Reply)), |_| Ok(()))?.is_some() {
+                    return Ok(true);
+                }
+            }
+            Ok(false)
+        })
+    }
+
     fn ended_by_opt_out(&self, line: &str, names: &[String], from: u8) -> Done<Vec<i64>> {
         let of = "SELECT id FROM message WHERE line = ?1 AND recipient = ?2 AND priority >= ?3
                 AND (settled IS NULL OR state = 'parked' OR fallback_due IS NOT NULL)
@@ -722,7 +736,8 @@ mod tests {
             let envelope = Envelope::new("mock", Medium::Sms, AccountId::new("desk"), at, Raw::default());
             let mut delivery = Delivery::new(envelope, "", state, "");
             (delivery.of, delivery.recipient) = (DeliveryOf::UpTo { at, id: None }, Some(person.clone()));
-            let incoming = Incoming { line: Some("desk".to_owned()), event: delivery.into(), fetch: false };
+            let incoming =
+                Incoming { line: Some("desk".to_owned()), event: delivery.into(), fetch: false, auto_reply: None };
             let before = changes();
             assert_eq!(run(flow::store_events(&Db(&db), &[incoming], None, at)).unwrap(), 1);
             assert_eq!(changes() - before, 2, "the event and the mark");
