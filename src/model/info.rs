@@ -1,6 +1,7 @@
 //! A channel's description of itself.
 
 use std::borrow::Cow;
+use std::time::Duration;
 
 use crate::model::address::{Address, Medium};
 use crate::model::capability::Capability;
@@ -8,6 +9,9 @@ use crate::model::digest::Digest;
 use crate::model::error::Result;
 use crate::model::id::AccountId;
 use crate::model::message::Message;
+
+/// The time before the end of an idempotency window from which a message is not sent again.
+const RESEND_MARGIN: Duration = Duration::from_secs(120);
 
 /// An adapter's rule for addresses. An error completes the phrase "to: …".
 pub type AddressRule = fn(&Address) -> Result<(), &'static str>;
@@ -119,6 +123,31 @@ impl Info {
             true => Cow::Borrowed(key),
             false => Cow::Owned(Digest::sha256(key.as_bytes()).to_base62(limit)),
         })
+    }
+
+    /// Returns the time after its first attempt within which a message may be sent again to the same account, even
+    /// after an unknown outcome: the gateway makes no second message.
+    ///
+    /// It is the gateway's [`idempotency_window`](Capability::idempotency_window), less a tenth, or two minutes if that
+    /// is shorter: a request takes time to arrive, and clocks are corrected. `None` without such a window, and for a
+    /// message without a [`reference`](Self::reference).
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use civic_messaging::{Address, Info, Medium, Message};
+    ///
+    /// const HOUR: Duration = Duration::from_secs(3600);
+    /// let info = Info::new("acme", Medium::Sms, "desk").with_capability(|can| can.idempotency_window = Some(12 * HOUR));
+    /// let message = Message::text(Address::phone("07700 900123")?, "On Tuesday.");
+    /// assert_eq!(info.resend_window(&message), None);
+    /// let keyed = message.key("waste-4711");
+    /// assert_eq!(info.resend_window(&keyed), Some(12 * HOUR - Duration::from_secs(120)));
+    /// # Ok::<(), civic_messaging::Error>(())
+    /// ```
+    pub fn resend_window(&self, message: &Message) -> Option<Duration> {
+        let window = self.capability.idempotency_window?;
+        self.reference(message)?;
+        Some(window - (window / 10).min(RESEND_MARGIN))
     }
 
     /// Replaces the message's key with its reference.

@@ -8,6 +8,7 @@ use super::record::Attempt;
 use super::{account, account_id};
 use crate::channel::Channel;
 use crate::model::address::{Address, Medium};
+use crate::model::clock::Timestamp;
 use crate::model::error::{Error, Result};
 use crate::model::event::Envelope;
 use crate::model::info::Info;
@@ -196,12 +197,12 @@ impl Line {
 
     /// Returns the account that alone may send a message next, after these attempts: `None` if several may, or if the
     /// line has no other.
-    pub(super) fn only_account(&self, message: &Message, attempts: &[Attempt]) -> Option<String> {
+    pub(super) fn only_account(&self, message: &Message, attempts: &[Attempt], now: Timestamp) -> Option<String> {
         let suppliers = self.suppliers(&message.to);
         if suppliers.len() < 2 {
             return None;
         }
-        let only = NextSuppliers::new(&suppliers, message, attempts).only()?;
+        let only = NextSuppliers::new(&suppliers, message, attempts, now).only()?;
         Some(account_id(&account(suppliers.get(only)?.info())))
     }
 
@@ -240,7 +241,6 @@ fn is_language(tag: &str) -> bool {
 mod tests {
     use super::*;
     use crate::mock::Mock;
-    use crate::model::clock::Timestamp;
     use crate::model::event::Raw;
 
     #[test]

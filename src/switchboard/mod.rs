@@ -250,7 +250,7 @@ impl Switchboard {
         message.key = Some(key.clone());
         let (priority, to) = (status::priority(message.purpose), message.to.clone());
         let why = deferred.as_ref().map(ToString::to_string);
-        let account = of.only_account(&message, &[]);
+        let account = of.only_account(&message, &[], now);
         let new = New { line: line.to_owned(), key, message, priority, account, due, deferred, fallback, now };
         let enqueued = match answered {
             Some(event) => self.0.store.0.enqueue_and_ack(new, event).await?,

@@ -30,6 +30,8 @@ mod files;
 #[cfg(feature = "sqlite-system")]
 mod full_size;
 #[cfg(feature = "sqlite-system")]
+mod idempotency;
+#[cfg(feature = "sqlite-system")]
 mod intake;
 #[cfg(feature = "sqlite-system")]
 mod keep;

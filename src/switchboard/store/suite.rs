@@ -1449,7 +1449,7 @@ async fn id_reported_with_a_key_is_stored(store: &dyn Engine, other: &dyn Engine
 async fn message_is_found_by_reference_of_an_attempt(store: &dyn Engine, other: &dyn Engine) {
     let id = put(store, new("k", 1)).await;
     let claimed = claim(store, at(1)).await;
-    let under = attempt(at(2)).with_reference(Some("digest".to_owned()));
+    let under = Attempt { reference: Some("digest".to_owned()), ..attempt(at(2)) };
     assert!(store.begin(claimed[0].hold, under).await.unwrap());
     let lost = End { state: State::Unknown, due: Some(at(4)), ..end("unknown") };
     assert!(store.finish(claimed[0].hold, lost).await.unwrap());
@@ -1472,7 +1472,7 @@ async fn early_delivery_is_applied_by_reference(store: &dyn Engine, other: &dyn 
     let early = delivery("unheard", DeliveryState::Sent).with_key(Some("digest".to_owned()));
     assert_eq!(brought(other, early).await, 1);
     let claimed = claim(store, at(1)).await;
-    let under = attempt(at(2)).with_reference(Some("digest".to_owned()));
+    let under = Attempt { reference: Some("digest".to_owned()), ..attempt(at(2)) };
     assert!(store.begin(claimed[0].hold, under).await.unwrap());
     let lost = End { state: State::Unknown, due: Some(at(9)), ..end("unknown") };
     assert!(store.finish(claimed[0].hold, lost).await.unwrap());

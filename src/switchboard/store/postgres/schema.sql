@@ -99,6 +99,8 @@ CREATE TABLE civic_messaging.attempt (
     begun BIGINT NOT NULL,
     -- The reference sent in place of a key that is too long for the gateway.
     reference TEXT,
+    -- The time until which the account makes no second message of a resend.
+    repeatable_until BIGINT,
     ended BIGINT,
     outcome TEXT,
     kind TEXT,

@@ -219,6 +219,16 @@ impl Tx for Session {
         self.put(set, &[&id]).await
     }
 
+    async fn drop_windows(&self, id: i64) -> Result<(), Fault> {
+        self.put("UPDATE civic_messaging.attempt SET repeatable_until = NULL WHERE message = $1", &[&id]).await
+    }
+
+    async fn end_windows(&self, after: i64, last: i64) -> Result<(), Fault> {
+        let end = "UPDATE civic_messaging.attempt SET repeatable_until = begun
+             WHERE message > $1 AND message <= $2 AND repeatable_until IS NOT NULL";
+        self.put(end, &[&after, &last]).await
+    }
+
     async fn has_unknown_attempt(&self, id: i64) -> Result<bool, Fault> {
         let unknown = "SELECT 1 FROM civic_messaging.attempt WHERE message = $1 AND outcome = 'unknown' LIMIT 1";
         Ok(self.row(unknown, &[&id]).await?.is_some())

@@ -73,6 +73,8 @@ CREATE TABLE attempt (
     begun INTEGER NOT NULL,
     -- The reference sent in place of a key that is too long for the gateway.
     reference TEXT,
+    -- The time until which the account makes no second message of a resend.
+    repeatable_until INTEGER,
     ended INTEGER,
     outcome TEXT,
     kind TEXT,

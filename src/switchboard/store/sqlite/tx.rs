@@ -335,6 +335,16 @@ impl Tx for Db<'_> {
         self.put("UPDATE attempt SET outcome = 'unknown' WHERE message = ?1 AND outcome IS NULL", (id,))
     }
 
+    fn drop_windows(&self, id: i64) -> Done<()> {
+        self.put("UPDATE attempt SET repeatable_until = NULL WHERE message = ?1", (id,))
+    }
+
+    fn end_windows(&self, after: i64, last: i64) -> Done<()> {
+        let end = "UPDATE attempt SET repeatable_until = begun
+             WHERE message > ?1 AND message <= ?2 AND repeatable_until IS NOT NULL";
+        self.put(end, (after, last))
+    }
+
     fn has_unknown_attempt(&self, id: i64) -> Done<bool> {
         self.has("SELECT 1 FROM attempt WHERE message = ?1 AND outcome = 'unknown'", (id,))
     }
