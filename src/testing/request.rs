@@ -1,5 +1,6 @@
 //! The requests that a fake gateway received.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use bytes::Bytes;
@@ -35,13 +36,37 @@ impl ReceivedRequest {
         let query = self.path.split_once('?').map_or("", |(_, query)| query);
         let pairs = |text: &[u8]| form_urlencoded::parse(text).map(|(_, value)| value.into_owned()).collect::<Vec<_>>();
         let mut texts = pairs(query.as_bytes());
-        let kind = self.headers.get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
         match serde_json::from_slice::<Value>(&self.body) {
             Ok(json) => strings(&json, &mut texts),
-            Err(_) if kind.starts_with("application/x-www-form-urlencoded") => texts.extend(pairs(&self.body)),
+            Err(_) if self.is_form() => texts.extend(pairs(&self.body)),
             Err(_) => texts.push(String::from_utf8_lossy(&self.body).into_owned()),
         }
         texts
+    }
+
+    /// Returns the values by their place: headers, parameters of the query and of a form, and members of JSON; any other
+    /// body as one value.
+    pub(super) fn fields(&self) -> BTreeMap<String, String> {
+        let (path, query) = self.path.split_once('?').unwrap_or((&self.path, ""));
+        let mut fields = BTreeMap::from([("path".to_owned(), path.to_owned())]);
+        let mut add = |place: String, value: &str| fields.entry(place).or_default().push_str(value);
+        for (name, value) in &self.headers {
+            add(format!("header {name}"), &String::from_utf8_lossy(value.as_bytes()));
+        }
+        form_urlencoded::parse(query.as_bytes()).for_each(|(name, value)| add(format!("query {name}"), &value));
+        match serde_json::from_slice::<Value>(&self.body) {
+            Ok(json) => members(&json, "body", &mut add),
+            Err(_) if self.is_form() => {
+                form_urlencoded::parse(&self.body).for_each(|(name, value)| add(format!("field {name}"), &value));
+            }
+            Err(_) => add("body".to_owned(), &String::from_utf8_lossy(&self.body)),
+        }
+        fields
+    }
+
+    fn is_form(&self) -> bool {
+        let kind = self.headers.get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
+        kind.starts_with("application/x-www-form-urlencoded")
     }
 
     /// Returns `true` if a text or the path contains this text.
@@ -67,5 +92,15 @@ fn strings(json: &Value, all: &mut Vec<String>) {
         Value::Object(members) => members.values().for_each(|value| strings(value, all)),
         Value::String(text) => all.push(text.clone()),
         _ => {}
+    }
+}
+
+/// Adds each value of JSON by its place.
+fn members(json: &Value, place: &str, add: &mut impl FnMut(String, &str)) {
+    match json {
+        Value::Array(values) => values.iter().for_each(|value| members(value, &format!("{place}/*"), add)),
+        Value::Object(all) => all.iter().for_each(|(name, value)| members(value, &format!("{place}/{name}"), add)),
+        Value::String(text) => add(place.to_owned(), text),
+        other => add(place.to_owned(), &other.to_string()),
     }
 }

@@ -141,6 +141,10 @@ enum Wrong {
     RecordsNoUnknownStatus,
     RejectsAPartialAnswer,
     MistakesPoundsForEuros,
+    CutsTheIdempotencyKey,
+    OmitsTheIdempotencyKey,
+    SendsARandomIdempotencyKey,
+    DatesTheIdempotencyKey,
 }
 
 use Wrong::*;
@@ -186,6 +190,14 @@ const CASES: &[(Wrong, &str, &[&str])] = &[
     (RecordsNoUnknownStatus, "common_cases_are_recorded", &["declared_capabilities_are_recorded"]),
     (RejectsAPartialAnswer, "partial_success_is_unknown_or_the_same", &[]),
     (MistakesPoundsForEuros, SNAPSHOT, &[]),
+    (CutsTheIdempotencyKey, "repeated_send_carries_the_same_key", &[]),
+    (DatesTheIdempotencyKey, "repeated_send_carries_the_same_key", &[]),
+    (
+        OmitsTheIdempotencyKey,
+        "repeated_send_carries_the_same_key",
+        &["send_makes_the_recorded_requests", "key_of_any_length_is_sent_as_a_reference"],
+    ),
+    (SendsARandomIdempotencyKey, "repeated_send_carries_the_same_key", &[]),
     (AcceptsAnEmptySecret, "missing_secret_verifies_nothing", &[]),
     (
         AnswersUnknownEventsWith400,
@@ -512,6 +524,7 @@ impl Adapter {
             can.health = true;
             can.read = true;
             can.key = true;
+            can.idempotency_window = Some(Duration::from_secs(12 * 3600));
             can.text = Some(TextLimit::characters(300));
             if wrong == Some(DeclaresTemplates) {
                 let named = civic_messaging::capability::TemplateLimits {
@@ -585,7 +598,7 @@ impl Adapter {
             },
             _ => json!({ "to": message.to.expose() }),
         };
-        if !self.is(ForgetsTheKey) {
+        if !self.is(ForgetsTheKey) && !self.is(OmitsTheIdempotencyKey) {
             body["key"] = json!(message.key);
         }
         if self.is(StripsAccents)
@@ -599,7 +612,23 @@ impl Adapter {
                 body["options"] = options.clone();
             }
         }
-        self.endpoint.json("/send", self.headers()?, &body)
+        let mut headers = self.headers()?;
+        if let Some(key) = message.key.as_deref().filter(|_| !self.is(OmitsTheIdempotencyKey)) {
+            let key = match self.wrong {
+                Some(CutsTheIdempotencyKey) => key.chars().take(8).collect(),
+                Some(DatesTheIdempotencyKey) => format!("{key} {}", self.context.clock.now().as_secs() / 60),
+                Some(SendsARandomIdempotencyKey) => {
+                    let mut random = [0; 8];
+                    getrandom(&mut random);
+                    format!("{random:?}")
+                }
+                _ => key.to_owned(),
+            };
+            let key = Digest::sha256(key.as_bytes()).to_string();
+            headers
+                .insert("idempotency-key", HeaderValue::from_str(&key).map_err(|_| Error::invalid("key", "is none"))?);
+        }
+        self.endpoint.json("/send", headers, &body)
     }
 
     async fn made(&self, message: &Message) -> Result<Answer> {
