@@ -121,6 +121,9 @@ pub(super) trait Tx {
     /// Returns `true` if an attempt of a message has an unknown outcome.
     fn has_unknown_attempt(&self, id: i64) -> impl Statement<bool, Self::Error>;
 
+    /// Returns `true` if a message is sent again within the idempotency window of an attempt with an unknown outcome.
+    fn is_repeated(&self, id: i64) -> impl Statement<bool, Self::Error>;
+
     /// Returns waiting messages after their `not_after`.
     fn expired(&self, now: Timestamp, max: u32) -> impl Statement<Vec<i64>, Self::Error>;
 
@@ -432,6 +435,9 @@ pub(super) async fn left_behind<T: Tx>(tx: &T, message: &Claimed, now: Timestamp
 
 /// Settles a message, and returns its line if that ends it.
 pub(super) async fn settle<T: Tx>(tx: &T, id: i64, settled: &Settle) -> Result<Option<String>, T::Error> {
+    if settled.state == State::Cancelled && tx.is_repeated(id).await? {
+        return Ok(None);
+    }
     // A look-up found that it was certainly not accepted: it may be sent again at any time, by any account.
     if settled.state == State::Queued && settled.from == [State::Unknown] {
         tx.drop_windows(id).await?;

@@ -319,6 +319,19 @@ async fn person_resends_to_the_same_account_within_the_window(scene: &Scene) {
     desk.close().await;
 }
 
+async fn waiting_resend_cannot_be_cancelled(scene: &Scene) {
+    scene.gateway.mock.will_lose_response();
+    let desk = scene.desk().await;
+    let id = desk.switchboard.send("desk", text(1, "Hello").key("short")).await.unwrap();
+    scene.until_sent(1).await;
+    desk.until(id, &[State::Deferred]).await;
+    // It may have been accepted.
+    assert!(!desk.switchboard.cancel(id).await.unwrap());
+    scene.until(&desk, id, Duration::from_millis(200), State::Accepted).await;
+    assert_eq!(scene.counts(), (2, 1));
+    desk.close().await;
+}
+
 async fn report_of_the_first_attempt_ends_the_resend(scene: &Scene) {
     scene.gateway.mock.will_lose_response();
     let desk = scene.desk().await;
@@ -373,5 +386,6 @@ on_both_stores! {
     message_that_a_look_up_misses_is_sent_after_the_window
     resend_stays_with_its_account
     person_resends_to_the_same_account_within_the_window
+    waiting_resend_cannot_be_cancelled
     report_of_the_first_attempt_ends_the_resend
 }

@@ -234,6 +234,13 @@ impl Tx for Session {
         Ok(self.row(unknown, &[&id]).await?.is_some())
     }
 
+    async fn is_repeated(&self, id: i64) -> Result<bool, Fault> {
+        let repeated = "SELECT 1 FROM civic_messaging.attempt
+             WHERE message = $1 AND outcome = 'unknown' AND repeatable_until IS NOT NULL
+               AND n > (SELECT earlier FROM civic_messaging.message WHERE id = $1) LIMIT 1";
+        Ok(self.row(repeated, &[&id]).await?.is_some())
+    }
+
     async fn expired(&self, now: Timestamp, max: u32) -> Result<Vec<i64>, Fault> {
         let expired = "SELECT id FROM civic_messaging.message
              WHERE not_after IS NOT NULL AND phase IN ('queued', 'deferred') AND not_after < $1

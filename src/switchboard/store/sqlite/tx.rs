@@ -349,6 +349,13 @@ impl Tx for Db<'_> {
         self.has("SELECT 1 FROM attempt WHERE message = ?1 AND outcome = 'unknown'", (id,))
     }
 
+    fn is_repeated(&self, id: i64) -> Done<bool> {
+        let repeated =
+            "SELECT 1 FROM attempt WHERE message = ?1 AND outcome = 'unknown' AND repeatable_until IS NOT NULL
+               AND n > (SELECT earlier FROM message WHERE id = ?1)";
+        self.has(repeated, (id,))
+    }
+
     fn expired(&self, now: Timestamp, max: u32) -> Done<Vec<i64>> {
         let expired = "SELECT id FROM message INDEXED BY message_expiring
              WHERE not_after IS NOT NULL AND state IN ('queued', 'deferred') AND not_after < ?1
