@@ -323,8 +323,7 @@ impl Mock {
     }
 
     fn envelope(&self) -> Envelope {
-        let account: AccountId = self.info.account.clone();
-        Envelope::new(self.info.gateway, self.info.medium.clone(), account, self.clock.now(), Raw::default())
+        self.info.envelope(self.clock.now(), Raw::default())
     }
 
     #[track_caller]

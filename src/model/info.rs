@@ -5,8 +5,10 @@ use std::time::Duration;
 
 use crate::model::address::{Address, Medium};
 use crate::model::capability::Capability;
+use crate::model::clock::Timestamp;
 use crate::model::digest::Digest;
 use crate::model::error::Result;
+use crate::model::event::{Envelope, Raw};
 use crate::model::id::AccountId;
 use crate::model::message::Message;
 
@@ -157,6 +159,23 @@ impl Info {
             message.to_mut().key = reference;
         }
         message
+    }
+
+    /// Creates the envelope of an event of the channel's own account, received by webhook, poll or look-up.
+    ///
+    /// `at` is the time of arrival, by our clock: pass the gateway's time to [`Envelope::dated`].
+    ///
+    /// ```
+    /// use civic_messaging::event::Raw;
+    /// use civic_messaging::{Info, Medium, Timestamp};
+    ///
+    /// let info = Info::new("acme", Medium::Sms, "desk");
+    /// let envelope = info.envelope(Timestamp::from_secs(1_795_000_000), Raw::new(r#"{"id":"M-1"}"#));
+    /// assert_eq!((&*envelope.gateway, envelope.account.as_str()), ("acme", "desk"));
+    /// ```
+    #[inline]
+    pub fn envelope(&self, at: Timestamp, raw: Raw) -> Envelope {
+        Envelope::new(self.gateway, self.medium.clone(), self.account.clone(), at, raw)
     }
 
     /// Adds an outermost layer's name. For authors of layers.
