@@ -16,6 +16,8 @@ pub struct Capability {
     pub receive: bool,
     /// Can be polled.
     pub poll: bool,
+    /// Delivers by webhook or by poll, never by both: a poll fails while a webhook is set, as at Telegram (409).
+    pub webhook_excludes_poll: bool,
     /// Can look up messages.
     pub look_up: bool,
     /// Reports deliveries by webhook or poll, as configured. A switchboard's timed fallback relies on it.
@@ -85,6 +87,7 @@ impl Capability {
         Self {
             receive: self.receive && other.receive,
             poll: self.poll && other.poll,
+            webhook_excludes_poll: self.webhook_excludes_poll || other.webhook_excludes_poll,
             look_up: self.look_up && other.look_up,
             delivery_status: self.delivery_status && other.delivery_status,
             upload_media: self.upload_media && other.upload_media,

@@ -44,7 +44,7 @@
 //! # Ok::<(), civic_messaging::Error>(()) }).unwrap();
 //! ```
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -93,7 +93,7 @@ pub use conversation::{Entry, EntryContent};
 pub use fallback::{Fallback, Outgoing};
 pub use file::{EventId, File};
 pub use inbox::{InboxEvent, InboxEventKind, LineInbox};
-pub use line::Line;
+pub use line::{Line, ReceiveBy};
 pub use status::{AttemptOutcome, Id, Resolution, SendAttempt, Settled, State, Status};
 pub use store::Store;
 pub use suspension::Suspension;
@@ -114,6 +114,8 @@ struct Inner {
     store: Store,
     lines: BTreeMap<String, Line>,
     routes: BTreeMap<String, Route>,
+    /// The channels to poll.
+    polled: Vec<Arc<dyn Channel>>,
     /// The media of each account of a gateway, each with its line.
     accounts: HashMap<[String; 2], Vec<(Medium, String)>>,
     schedule: Schedule,
@@ -693,7 +695,7 @@ impl Builder {
     ///
     /// # Errors
     /// [`ErrorKind::Config`]: no line; a duplicate line, a line without a channel or with a channel that has layers; an
-    /// account in two lines; a route that is a duplicate, has no name or no lines, names an unknown line, or has no
+    /// account in two lines; a line that receives a gateway in a way that its channel lacks; a route that is a duplicate, has no name or no lines, names an unknown line, or has no
     /// channel that can verify webhooks; a lease below 100 milliseconds.
     pub fn build(self) -> Result<Switchboard> {
         if self.lease < worker::LEASE_MIN {
@@ -728,7 +730,7 @@ impl Builder {
                 return Err(Error::config("line", format!("{} is a duplicate", twice.id)));
             }
         }
-        let mut routes = BTreeMap::new();
+        let (mut routes, mut routed) = (BTreeMap::new(), BTreeSet::new());
         for (name, of) in self.routes {
             if name.trim().is_empty() {
                 return Err(Error::config("route", "needs a name, for Switchboard::receive"));
@@ -739,6 +741,7 @@ impl Builder {
             if let Some(unknown) = of.iter().find(|line| !lines.contains_key(*line)) {
                 return Err(Error::config(format!("route {name}"), format!("names the unknown line {unknown}")));
             }
+            routed.extend(of.iter().cloned());
             let of = Route::new(of.iter().filter_map(|line| lines.get(line)).flat_map(|line: &Line| &line.channels));
             if of.is_empty() {
                 let rule = "has no channel that can verify a webhook: set a webhook secret for a channel of its lines (and \
@@ -749,6 +752,7 @@ impl Builder {
                 return Err(Error::config(format!("route {name}"), "is a duplicate"));
             }
         }
+        let polled = lines.values().flat_map(|line| line.polled(routed.contains(&line.id))).cloned().collect();
         let mut accounts = HashMap::<_, Vec<_>>::new();
         for line in lines.values() {
             for info in line.channels.iter().map(|channel| channel.info()) {
@@ -761,6 +765,7 @@ impl Builder {
             store: self.store,
             lines,
             routes,
+            polled,
             accounts,
             schedule: self.schedule,
             policy: self.policy,

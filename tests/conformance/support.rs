@@ -110,7 +110,10 @@ const ROWS: &[(&str, Cell)] = &[
     ("its longest reference, in bytes", |can| can.max_reference.map(grouped).unwrap_or_default()),
     ("recognises a repeated send, for", |can| can.idempotency_window.map(hours).unwrap_or_default()),
     ("receives webhooks", |can| yes(can.receive)),
-    ("can be polled", |can| yes(can.poll)),
+    ("can be polled", |can| match can.webhook_excludes_poll {
+        true => "instead of webhooks".to_owned(),
+        false => yes(can.poll),
+    }),
     ("looks messages up", |can| yes(can.look_up)),
     ("tells of deliveries", |can| yes(can.delivery_status)),
     ("takes uploads", |can| yes(can.upload_media)),

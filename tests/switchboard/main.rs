@@ -47,6 +47,8 @@ mod locked;
 mod order;
 #[cfg(feature = "sqlite-system")]
 mod poison;
+#[cfg(feature = "sqlite-system")]
+mod receive_by;
 #[cfg(all(feature = "sqlite-system", feature = "testing", feature = "twilio"))]
 mod restore;
 #[cfg(feature = "sqlite-system")]
