@@ -19,7 +19,7 @@ use crate::model::error::ErrorKind;
 use crate::model::event::{Delivery, Event, OptOutScope};
 use crate::model::id::MessageId;
 use crate::model::info::Info;
-use crate::model::message::{Message, Money, OnUnknown};
+use crate::model::message::{Credits, Message, Money, OnUnknown, Price};
 use crate::policy::{self, Decision};
 
 /// A message to enqueue.
@@ -250,7 +250,7 @@ pub(super) struct End {
     pub(super) lane: Option<String>,
     /// The gateway's number of parts, and its price.
     pub(super) segments: Option<u32>,
-    pub(super) price: Option<Money>,
+    pub(super) price: Option<Price>,
     /// The reason, in plain words.
     pub(super) reason: Option<String>,
     pub(super) now: Timestamp,
@@ -605,9 +605,13 @@ pub(super) fn named<'a, T: Deserialize<'a>>(name: &'a str) -> Option<T> {
     T::deserialize(name).ok()
 }
 
-/// Reads a stored price.
-pub(super) fn price_of(micros: Option<i64>, currency: Option<&str>) -> Option<Money> {
-    Some(Money { micros: micros?, currency: named(currency?)? })
+/// Reads a stored price: of credits, if it has no currency.
+pub(super) fn price_of(micros: Option<i64>, currency: Option<&str>) -> Option<Price> {
+    let micros = micros?;
+    Some(match currency {
+        Some(currency) => Money { micros, currency: named(currency)? }.into(),
+        None => Credits { micros }.into(),
+    })
 }
 
 /// A delivered event.

@@ -17,7 +17,7 @@ use civic_messaging::event::{Envelope, Failure, InboundContent, OptOut, OptOutSc
 use civic_messaging::health::{CheckStatus, Health};
 use civic_messaging::lookup::{LookupOutcome, LookupQuery};
 use civic_messaging::media::{Digest, HostRules, MediaStream};
-use civic_messaging::message::{Media, MediaKind, MediaRef, Money};
+use civic_messaging::message::{Media, MediaKind, MediaRef, Money, Price};
 use civic_messaging::poll::{Cursor, Page};
 use civic_messaging::testing::{self, Exchange, ExpectedEvent, Setup, Signer, Step, Subject, Webhook};
 use civic_messaging::transport::Body;
@@ -768,7 +768,7 @@ impl Adapter {
                 // A longer text is no price of a message.
                 let pounds = hook["pounds"].as_str().filter(|pounds| pounds.len() < 8);
                 let unit = if self.is(MistakesPoundsForEuros) { "EUR" } else { "GBP" };
-                delivery.price = pounds.and_then(|pounds| Money::parse(pounds, unit).ok());
+                delivery.price = pounds.and_then(|pounds| Money::parse(pounds, unit).ok()).map(Price::from);
                 delivery.into()
             }
             _ if self.is(DropsUnknownEvents) => return None,

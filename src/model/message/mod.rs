@@ -20,7 +20,7 @@ pub use self::choice::{Choice, InfoField, InfoRequest, Link, Row, Section};
 pub use self::content::{ContactCard, Content, LabelledValue, Native, Reaction};
 pub use self::location::Location;
 pub use self::media::{Media, MediaKind, MediaRef, MediaSource};
-pub use self::money::{Currency, Money};
+pub use self::money::{Credits, Currency, Money, Price};
 pub use self::template::{Parameter, Template, TemplateButton, TemplateHeader};
 use crate::model::address::Address;
 use crate::model::clock::Timestamp;

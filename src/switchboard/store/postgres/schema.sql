@@ -110,7 +110,7 @@ CREATE TABLE civic_messaging.attempt (
     -- It must not fail over to another account.
     bound BOOLEAN NOT NULL DEFAULT false,
     segments INTEGER,
-    -- The price from the gateway, in millionths of the currency.
+    -- The price from the gateway, in millionths of the currency: of a credit, if there is none.
     price BIGINT,
     currency TEXT,
     PRIMARY KEY (message, n)

@@ -17,6 +17,7 @@ use super::session::{Fault, Session};
 use super::{indexed, state, text};
 use crate::model::clock::Timestamp;
 use crate::model::id::MessageId;
+use crate::model::message::Price;
 
 /// A statement issued by a piece of work.
 pub(super) trait Call: Sized + Send + Sync {
@@ -260,9 +261,10 @@ impl Call for EndAttempt {
         let codes: Vec<_> = ends().map(|end| end.code.as_deref().map(text)).collect();
         let passing: Vec<_> = ends().map(|end| end.passing).collect();
         let segments: Vec<_> = ends().map(|end| end.segments.and_then(|n| i32::try_from(n).ok())).collect();
-        let prices: Vec<_> = ends().map(|end| end.price.as_ref().map(|price| price.micros)).collect();
+        let prices: Vec<_> = ends().map(|end| end.price.as_ref().map(Price::micros)).collect();
+        let money: Vec<_> = ends().map(|end| end.price.as_ref().and_then(Price::as_money)).collect();
         let currencies: Vec<_> =
-            ends().map(|end| end.price.as_ref().map(|price| text(price.currency.as_str()))).collect();
+            money.iter().map(|money| money.as_ref().map(|money| text(money.currency.as_str()))).collect();
         let bound: Vec<_> = ends().map(|end| end.bound).collect();
         db.change(
             set,

@@ -84,7 +84,7 @@ CREATE TABLE attempt (
     -- It must not fail over to another account.
     bound INTEGER NOT NULL DEFAULT 0,
     segments INTEGER,
-    -- The price from the gateway, in millionths of the currency.
+    -- The price from the gateway, in millionths of the currency: of a credit, if there is none.
     price INTEGER,
     currency TEXT,
     PRIMARY KEY (message, n)

@@ -22,6 +22,7 @@ use super::{claim, status};
 use crate::model::clock::Timestamp;
 use crate::model::digest::Digest;
 use crate::model::id::MessageId;
+use crate::model::message::Price;
 use crate::model::poll::Cursor;
 use crate::policy::Reason;
 
@@ -325,8 +326,9 @@ impl Tx for Db<'_> {
         let set = "UPDATE attempt SET ended = ?3, outcome = ?4, kind = ?5, code = ?6, passing = ?7, segments = ?8,
                 price = ?9, currency = ?10, bound = ?11
              WHERE message = ?1 AND n = ?2 AND outcome IS NULL";
-        let price = end.price.as_ref().map(|price| price.micros);
-        let currency = end.price.as_ref().map(|price| price.currency.as_str());
+        let price = end.price.as_ref().map(Price::micros);
+        let money = end.price.as_ref().and_then(Price::as_money);
+        let currency = money.as_ref().map(|money| money.currency.as_str());
         let End { now, outcome, kind, code, passing, segments, bound, .. } = end;
         self.put(set, params![id, n, now, outcome, kind, code, passing, segments, price, currency, bound])
     }
