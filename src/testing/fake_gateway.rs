@@ -70,7 +70,7 @@ impl State {
     fn answer_to_repeated(&mut self, asked: &ReceivedRequest, answer: &[u8]) -> Option<Vec<u8>> {
         let name = self.idempotency.as_ref().filter(|_| asked.whole)?;
         let fields = asked.fields();
-        let places = ["header ", "query ", "field ", "body/"].map(|place| format!("{place}{name}"));
+        let places = ["header ", "query ", "field ", "part ", "body/"].map(|place| format!("{place}{name}"));
         let key = places.iter().find_map(|place| fields.get(place))?;
         let first = self.answers.get(key).cloned();
         if first.is_none() && asked.accepted {
@@ -122,7 +122,7 @@ impl FakeGateway {
         self.shared.state().always = Some(step);
     }
 
-    /// Recognises a repeated request by this header, query parameter, form field or top-level member of JSON, as a gateway
+    /// Recognises a repeated request by this header, query parameter, form field, part or top-level member of JSON, as a gateway
     /// with an idempotency key does: it gets the first answer, and is not accepted again.
     ///
     /// A repeated request uses its step, with the fault of that step.
@@ -464,6 +464,7 @@ mod tests {
             (Step::any().json("{}"), "unexpected the body/key"),
             (Step::any().form("a=1"), "the field a is missing or different"),
             (Step::any().body("a"), "got 14 others"),
+            (Step::any().multipart([]), "the body is not a multipart form"),
         ] {
             let gateway = FakeGateway::start().await;
             gateway.expects(step);

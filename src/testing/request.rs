@@ -8,6 +8,8 @@ use http::header::CONTENT_TYPE;
 use http::{HeaderMap, Method};
 use serde_json::Value;
 
+use super::multipart::{self, Part};
+
 /// A request that a [`FakeGateway`](super::FakeGateway) received.
 #[non_exhaustive]
 #[derive(Clone)]
@@ -31,7 +33,13 @@ pub struct ReceivedRequest {
 }
 
 impl ReceivedRequest {
-    /// Returns all texts, decoded: the strings of JSON, the values of a form and of the query; any other body as one text.
+    /// Returns the parts of a multipart form: `None` if the body is none, or not complete.
+    pub fn parts(&self) -> Option<Vec<Part>> {
+        multipart::parse(&self.headers, &self.body)
+    }
+
+    /// Returns all texts, decoded: the strings of JSON, the values of a form and of the query, the parts of a multipart
+    /// form; any other body as one text.
     pub fn texts(&self) -> Vec<String> {
         let query = self.path.split_once('?').map_or("", |(_, query)| query);
         let pairs = |text: &[u8]| form_urlencoded::parse(text).map(|(_, value)| value.into_owned()).collect::<Vec<_>>();
@@ -39,7 +47,11 @@ impl ReceivedRequest {
         match serde_json::from_slice::<Value>(&self.body) {
             Ok(json) => strings(&json, &mut texts),
             Err(_) if self.is_form() => texts.extend(pairs(&self.body)),
-            Err(_) => texts.push(String::from_utf8_lossy(&self.body).into_owned()),
+            Err(_) => {
+                let bodies = self.parts().map(|parts| parts.into_iter().map(|part| part.body).collect());
+                let bodies: Vec<_> = bodies.unwrap_or_else(|| vec![self.body.clone()]);
+                texts.extend(bodies.iter().map(|body| String::from_utf8_lossy(body).into_owned()));
+            }
         }
         texts
     }
@@ -59,12 +71,17 @@ impl ReceivedRequest {
             Err(_) if self.is_form() => {
                 form_urlencoded::parse(&self.body).for_each(|(name, value)| add(format!("field {name}"), &value));
             }
-            Err(_) => add("body".to_owned(), &String::from_utf8_lossy(&self.body)),
+            Err(_) => match self.parts() {
+                Some(parts) => parts
+                    .iter()
+                    .for_each(|part| add(format!("part {}", part.name), &String::from_utf8_lossy(&part.body))),
+                None => add("body".to_owned(), &String::from_utf8_lossy(&self.body)),
+            },
         }
         fields
     }
 
-    fn is_form(&self) -> bool {
+    pub(super) fn is_form(&self) -> bool {
         let kind = self.headers.get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
         kind.starts_with("application/x-www-form-urlencoded")
     }
