@@ -5,6 +5,7 @@
 #![cfg(all(feature = "testing", feature = "meta", feature = "notify", feature = "twilio", feature = "x"))]
 
 mod broken;
+mod kestrel;
 mod larkfone;
 mod meta;
 mod mock;
