@@ -176,9 +176,9 @@ pub mod message {
     //! Contents of messages.
 
     pub use crate::model::message::{
-        Choice, ContactCard, Currency, Degradation, GatewayOptions, InfoField, InfoRequest, LabelledValue, Link,
-        Location, Media, MediaKind, MediaRef, MediaSource, Money, Native, Parameter, Reaction, Row, Section, Template,
-        TemplateButton, TemplateHeader,
+        Choice, ContactCard, Credits, Currency, Degradation, GatewayOptions, InfoField, InfoRequest, LabelledValue,
+        Link, Location, Media, MediaKind, MediaRef, MediaSource, Money, Native, Parameter, Price, Reaction, Row,
+        Section, Template, TemplateButton, TemplateHeader,
     };
 }
 

@@ -31,7 +31,7 @@ use crate::channel::{Channel, Indicator};
 use crate::media::MediaStream;
 use crate::model::address::{Address, Medium};
 use crate::model::capability::{Capability, ChoiceLimits, MediaLimits, MediaRule, TemplateLimits, TextLimit};
-use crate::model::clock::{Clock, SystemClock};
+use crate::model::clock::{Clock, SystemClock, Timestamp};
 use crate::model::delivery::DeliveryState;
 use crate::model::error::{Error, ErrorKind, Result};
 use crate::model::event::{Delivery, DeliveryOf, Envelope, Event, Inbound, InboundContent, Raw, Unrecognised};
@@ -62,11 +62,17 @@ pub struct Mock {
 struct State {
     scripted: VecDeque<Scripted>,
     sent: Vec<Message>,
-    accepted: Vec<(MessageId, Message)>,
+    accepted: Vec<AcceptedMessage>,
     arrived: Vec<Event>,
     indicators: Vec<(MessageId, Indicator)>,
     files: HashMap<String, (String, Bytes)>,
     fetch_errors: VecDeque<Error>,
+}
+
+struct AcceptedMessage {
+    id: MessageId,
+    message: Message,
+    at: Timestamp,
 }
 
 enum Scripted {
@@ -196,6 +202,13 @@ impl Mock {
         self.emits(self.delivery(id, state, None).into())
     }
 
+    /// Simulates a status event that names a message by its key alone, and returns its webhook request.
+    pub fn reports_key(&self, key: &str, state: DeliveryState) -> webhook::Request {
+        let mut delivery = self.delivery(&self.next_id("none"), state, None);
+        delivery.of = DeliveryOf::Message { id: None, key: Some(key.to_owned()) };
+        self.emits(delivery.into())
+    }
+
     /// Simulates any event and returns its webhook request.
     pub fn emits(&self, event: Event) -> webhook::Request {
         self.emits_all([event])
@@ -229,6 +242,26 @@ impl Mock {
     /// Returns every message passed to `send`, in order, whatever the result.
     pub fn sent(&self) -> Vec<Message> {
         self.state().sent.clone()
+    }
+
+    /// Returns every message that was accepted, in order: what residents receive.
+    ///
+    /// With [`Capability::idempotency_window`], the mock recognises a repeated send by its key, accepts it under the same
+    /// id, and makes no second message.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use civic_messaging::{Address, Channel, Message, Mock};
+    ///
+    /// # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
+    /// let sms = Mock::sms().capability(|can| can.idempotency_window = Some(Duration::from_secs(12 * 3600)));
+    /// let note = Message::text(Address::phone("07700 900123")?, "On Tuesday.").key("waste-4711");
+    /// assert_eq!(sms.send(&note).await?.id(), sms.send(&note).await?.id());
+    /// assert_eq!((sms.sent().len(), sms.accepted().len()), (2, 1));
+    /// # Ok::<(), civic_messaging::Error>(()) }).unwrap();
+    /// ```
+    pub fn accepted(&self) -> Vec<Message> {
+        self.state().accepted.iter().map(|of| of.message.clone()).collect()
     }
 
     /// Returns the indicators that were sent, in order.
@@ -290,8 +323,7 @@ impl Mock {
     }
 
     fn envelope(&self) -> Envelope {
-        let account: AccountId = self.info.account.clone();
-        Envelope::new(self.info.gateway, self.info.medium.clone(), account, self.clock.now(), Raw::default())
+        self.info.envelope(self.clock.now(), Raw::default())
     }
 
     #[track_caller]
@@ -321,15 +353,26 @@ impl Channel for Mock {
     }
 
     async fn send(&self, message: &Message) -> Result<Accepted> {
-        let message = self.info.prepare(message, self.clock.now())?.into_owned();
+        let now = self.clock.now();
+        let message = self.info.prepare(message, now)?.into_owned();
         let mut state = self.state();
         state.sent.push(message.clone());
         let answer = state.scripted.pop_front().unwrap_or(Scripted::Accept);
         if let Scripted::Fail(error) = answer {
             return Err(error.with_gateway(self.info.gateway));
         }
-        let id = self.next_id("out");
-        state.accepted.push((id.clone(), message));
+        let window = self.info.capability.idempotency_window.filter(|_| message.key.is_some());
+        let is_repeated = |of: &&AcceptedMessage| {
+            of.message.key == message.key && window.is_some_and(|window| now < of.at.plus(window))
+        };
+        let id = match state.accepted.iter().rfind(is_repeated) {
+            Some(of) => of.id.clone(),
+            None => {
+                let id = self.next_id("out");
+                state.accepted.push(AcceptedMessage { id: id.clone(), message, at: now });
+                id
+            }
+        };
         match answer {
             Scripted::LoseResponse => Err(Error::unknown("the response was lost").with_gateway(self.info.gateway)),
             _ => Ok(Accepted::new(self.info.gateway, id, Bytes::new())),
@@ -371,14 +414,14 @@ impl Channel for Mock {
             return Err(Error::unsupported("this channel cannot look messages up"));
         }
         let (state, reference) = (self.state(), self.info.reference(&sent.message));
-        let same = |(id, accepted): &&(MessageId, Message)| match (&sent.id, &reference) {
-            (Some(known), _) => known == id,
-            (None, Some(reference)) => accepted.key.as_deref() == Some(reference),
+        let same = |of: &&AcceptedMessage| match (&sent.id, &reference) {
+            (Some(known), _) => *known == of.id,
+            (None, Some(reference)) => of.message.key.as_deref() == Some(reference),
             (None, None) => false,
         };
         let found = state.accepted.iter().filter(same);
         let found: Vec<_> =
-            found.map(|(id, accepted)| self.delivery(id, DeliveryState::Accepted, accepted.key.clone())).collect();
+            found.map(|of| self.delivery(&of.id, DeliveryState::Accepted, of.message.key.clone())).collect();
         Ok(match (found.is_empty(), &sent.id, &reference) {
             (false, ..) => LookupOutcome::Found(found),
             (true, None, None) => LookupOutcome::Inconclusive,

@@ -1,5 +1,7 @@
 //! The features and limits of a channel, as data for one validator.
 
+use std::time::Duration;
+
 use crate::medium::{messenger, whatsapp, x};
 use crate::model::message::MediaKind;
 use crate::model::rate::{PairRate, Rate};
@@ -14,6 +16,8 @@ pub struct Capability {
     pub receive: bool,
     /// Can be polled.
     pub poll: bool,
+    /// Delivers by webhook or by poll, never by both: a poll fails while a webhook is set, as at Telegram (409).
+    pub webhook_excludes_poll: bool,
     /// Can look up messages.
     pub look_up: bool,
     /// Reports deliveries by webhook or poll, as configured. A switchboard's timed fallback relies on it.
@@ -36,6 +40,12 @@ pub struct Capability {
     /// a digest of it, as [`Info::reference`](crate::Info::reference) describes. The shorter the limit, the likelier a
     /// collision of digests: below 8 bytes they do not identify messages.
     pub max_reference: Option<usize>,
+    /// The time for which the gateway recognises a repeated send by its reference, and makes no second message of it.
+    ///
+    /// It is measured from the first attempt. Within it a send with an unknown outcome is repeated to the same account,
+    /// with the same reference: see [`Info::resend_window`](crate::Info::resend_window). `None` if the gateway makes a
+    /// second message; then an unknown outcome is final.
+    pub idempotency_window: Option<Duration>,
     /// Sends to group conversations.
     pub conversation: bool,
     /// Quotes the resident's message.
@@ -77,6 +87,7 @@ impl Capability {
         Self {
             receive: self.receive && other.receive,
             poll: self.poll && other.poll,
+            webhook_excludes_poll: self.webhook_excludes_poll || other.webhook_excludes_poll,
             look_up: self.look_up && other.look_up,
             delivery_status: self.delivery_status && other.delivery_status,
             upload_media: self.upload_media && other.upload_media,
@@ -89,6 +100,7 @@ impl Capability {
                 (None, None) => None,
                 _ => Some(self.reference_limit().min(other.reference_limit())),
             },
+            idempotency_window: self.idempotency_window.zip(other.idempotency_window).map(|(one, two)| one.min(two)),
             conversation: self.conversation && other.conversation,
             reply_to: self.reply_to && other.reply_to,
             text: self.text.zip(other.text).map(|(one, other)| one.intersection(other)),

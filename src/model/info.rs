@@ -1,13 +1,19 @@
 //! A channel's description of itself.
 
 use std::borrow::Cow;
+use std::time::Duration;
 
 use crate::model::address::{Address, Medium};
 use crate::model::capability::Capability;
+use crate::model::clock::Timestamp;
 use crate::model::digest::Digest;
 use crate::model::error::Result;
+use crate::model::event::{Envelope, Raw};
 use crate::model::id::AccountId;
 use crate::model::message::Message;
+
+/// The time before the end of an idempotency window from which a message is not sent again.
+const RESEND_MARGIN: Duration = Duration::from_secs(120);
 
 /// An adapter's rule for addresses. An error completes the phrase "to: …".
 pub type AddressRule = fn(&Address) -> Result<(), &'static str>;
@@ -121,6 +127,31 @@ impl Info {
         })
     }
 
+    /// Returns the time after its first attempt within which a message may be sent again to the same account, even
+    /// after an unknown outcome: the gateway makes no second message.
+    ///
+    /// It is the gateway's [`idempotency_window`](Capability::idempotency_window), less a tenth, or two minutes if that
+    /// is shorter: a request takes time to arrive, and clocks are corrected. `None` without such a window, and for a
+    /// message without a [`reference`](Self::reference).
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use civic_messaging::{Address, Info, Medium, Message};
+    ///
+    /// const HOUR: Duration = Duration::from_secs(3600);
+    /// let info = Info::new("acme", Medium::Sms, "desk").with_capability(|can| can.idempotency_window = Some(12 * HOUR));
+    /// let message = Message::text(Address::phone("07700 900123")?, "On Tuesday.");
+    /// assert_eq!(info.resend_window(&message), None);
+    /// let keyed = message.key("waste-4711");
+    /// assert_eq!(info.resend_window(&keyed), Some(12 * HOUR - Duration::from_secs(120)));
+    /// # Ok::<(), civic_messaging::Error>(())
+    /// ```
+    pub fn resend_window(&self, message: &Message) -> Option<Duration> {
+        let window = self.capability.idempotency_window?;
+        self.reference(message)?;
+        Some(window - (window / 10).min(RESEND_MARGIN))
+    }
+
     /// Replaces the message's key with its reference.
     pub(crate) fn with_reference<'m>(&self, mut message: Cow<'m, Message>) -> Cow<'m, Message> {
         if message.key.as_ref().is_some_and(|key| key.len() > self.capability.reference_limit()) {
@@ -128,6 +159,23 @@ impl Info {
             message.to_mut().key = reference;
         }
         message
+    }
+
+    /// Creates the envelope of an event of the channel's own account, received by webhook, poll or look-up.
+    ///
+    /// `at` is the time of arrival, by our clock: pass the gateway's time to [`Envelope::dated`].
+    ///
+    /// ```
+    /// use civic_messaging::event::Raw;
+    /// use civic_messaging::{Info, Medium, Timestamp};
+    ///
+    /// let info = Info::new("acme", Medium::Sms, "desk");
+    /// let envelope = info.envelope(Timestamp::from_secs(1_795_000_000), Raw::new(r#"{"id":"M-1"}"#));
+    /// assert_eq!((&*envelope.gateway, envelope.account.as_str()), ("acme", "desk"));
+    /// ```
+    #[inline]
+    pub fn envelope(&self, at: Timestamp, raw: Raw) -> Envelope {
+        Envelope::new(self.gateway, self.medium.clone(), self.account.clone(), at, raw)
     }
 
     /// Adds an outermost layer's name. For authors of layers.

@@ -86,7 +86,7 @@ impl Inner {
             telemetry::work_failed("auto_reply", &error);
             return Ok(None);
         }
-        let account = line.only_account(&message, &[]);
+        let account = line.only_account(&message, &[], now);
         Ok(Some(DueReply { message, account, since: reply.period.from }))
     }
 }

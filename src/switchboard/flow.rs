@@ -111,8 +111,18 @@ pub(super) trait Tx {
     /// Marks the unfinished attempts of a message as unknown.
     fn end_unknown(&self, id: i64) -> impl Statement<(), Self::Error>;
 
+    /// Drops the idempotency windows of the attempts of a message, which were not accepted: it is sent again at any time.
+    fn drop_windows(&self, id: i64) -> impl Statement<(), Self::Error>;
+
+    /// Ends the idempotency windows of the attempts of the messages after one, up to another: their age is unknown, and
+    /// they are not sent again.
+    fn end_windows(&self, after: i64, last: i64) -> impl Statement<(), Self::Error>;
+
     /// Returns `true` if an attempt of a message has an unknown outcome.
     fn has_unknown_attempt(&self, id: i64) -> impl Statement<bool, Self::Error>;
+
+    /// Returns `true` if a message is sent again within the idempotency window of an attempt with an unknown outcome.
+    fn is_repeated(&self, id: i64) -> impl Statement<bool, Self::Error>;
 
     /// Returns waiting messages after their `not_after`.
     fn expired(&self, now: Timestamp, max: u32) -> impl Statement<Vec<i64>, Self::Error>;
@@ -428,6 +438,13 @@ pub(super) async fn left_behind<T: Tx>(tx: &T, message: &Claimed, now: Timestamp
 
 /// Settles a message, and returns its line if that ends it.
 pub(super) async fn settle<T: Tx>(tx: &T, id: i64, settled: &Settle) -> Result<Option<String>, T::Error> {
+    if settled.state == State::Cancelled && tx.is_repeated(id).await? {
+        return Ok(None);
+    }
+    // A look-up found that it was certainly not accepted: it may be sent again at any time, by any account.
+    if settled.state == State::Queued && settled.from == [State::Unknown] {
+        tx.drop_windows(id).await?;
+    }
     // The policy is what defers here, and it set the time.
     settle_after(tx, id, settled.wait().filter(|_| settled.state != State::Deferred), settled).await
 }
@@ -704,11 +721,16 @@ async fn deliver<T: Tx>(tx: &T, line: Option<&str>, delivery: &Delivery, now: Ti
 
 /// Applies a gateway's report about a message: its delivery state, and that the gateway has it.
 async fn apply_receipt<T: Tx>(tx: &T, message: i64, receipt: Receipt, now: Timestamp) -> Result<(), T::Error> {
-    raise(tx, message, receipt.state, now).await?;
+    let state = raise(tx, message, receipt.state, now).await?;
     if receipt.opted_out {
         opt_out_by_message(tx, message, now).await?;
     }
-    let from = &[State::Unknown, State::Parked];
+    let waits = matches!(state, Some(State::Queued | State::Deferred));
+    // One that would be sent again after an unknown outcome was accepted then.
+    let from: &[State] = match waits && tx.has_unknown_attempt(message).await? {
+        true => &[State::Queued, State::Deferred],
+        false => &[State::Unknown, State::Parked],
+    };
     let settled = Settle { state: State::Accepted, due: None, reason: Some(REPORTED.to_owned()), from, now };
     settle(tx, message, &settled).await.map(drop)
 }
@@ -735,13 +757,14 @@ async fn apply_early<T: Tx>(tx: &T, message: i64, now: Timestamp) -> Result<(), 
     Ok(())
 }
 
-/// Raises the delivery state of a message, and never lowers it.
-async fn raise<T: Tx>(tx: &T, message: i64, state: DeliveryState, now: Timestamp) -> Result<(), T::Error> {
-    let Some(row) = tx.message(message, None).await? else { return Ok(()) };
+/// Raises the delivery state of a message, and never lowers it. Returns the message's state.
+async fn raise<T: Tx>(tx: &T, message: i64, state: DeliveryState, now: Timestamp) -> Result<Option<State>, T::Error> {
+    let Some(row) = tx.message(message, None).await? else { return Ok(None) };
     let after = raised(row.delivery.as_deref(), state)?;
     let failed = delivery_state_of(&after).is_some_and(DeliveryState::is_failure);
     let arrived = delivery_state_of(&after) >= Some(DeliveryState::Delivered);
-    tx.set_delivery(message, &after, failed, arrived, now).await
+    tx.set_delivery(message, &after, failed, arrived, now).await?;
+    Ok(Some(row.state))
 }
 
 /// Returns the raised delivery state in its stored form.
@@ -848,6 +871,9 @@ pub(super) async fn bound<T: Tx>(
                     tx.promote_head(before.id).await?;
                 }
                 bounded.messages += u64::from(is_bounded);
+            }
+            if let Some(last) = waits.last() {
+                tx.end_windows(after, last.id).await?;
             }
             waits.last().map_or(Unbounded::Events(i64::MIN), |last| Unbounded::Messages(last.id))
         }

@@ -1,5 +1,6 @@
 //! A line: one public identity of the council.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,6 +9,7 @@ use super::record::Attempt;
 use super::{account, account_id};
 use crate::channel::Channel;
 use crate::model::address::{Address, Medium};
+use crate::model::clock::Timestamp;
 use crate::model::error::{Error, Result};
 use crate::model::event::Envelope;
 use crate::model::info::Info;
@@ -66,6 +68,20 @@ pub struct Line {
     /// The retention of content: unlimited if not set. See [`retention`](Self::retention).
     pub retention: Option<Duration>,
     pub(super) channels: Vec<Arc<dyn Channel>>,
+    /// How the channels of a gateway are received, where that is set.
+    receive_by: BTreeMap<String, ReceiveBy>,
+}
+
+/// How the events of a gateway are received: see [`Line::receive_by`].
+#[non_exhaustive]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ReceiveBy {
+    /// By webhook: the switchboard does not poll.
+    Webhook,
+    /// By poll. Webhooks that arrive nevertheless are accepted.
+    Poll,
+    /// By both. An event that arrives twice is delivered once.
+    Both,
 }
 
 /// Younger messages may still be in progress.
@@ -75,9 +91,17 @@ impl Line {
     /// Returns a line with this id: 1 to 64 small letters, digits, `-` and `_`. The store keeps the id permanently.
     pub fn new(id: impl Into<String>) -> Self {
         let id = id.into();
-        let (languages, channels) = (Vec::new(), Vec::new());
-        let (hours, auto_reply) = (None, None);
-        Self { name: id.clone(), id, controller: None, languages, hours, auto_reply, retention: None, channels }
+        Self {
+            name: id.clone(),
+            id,
+            controller: None,
+            languages: Vec::new(),
+            hours: None,
+            auto_reply: None,
+            retention: None,
+            channels: Vec::new(),
+            receive_by: BTreeMap::new(),
+        }
     }
 
     /// Sets the name for people.
@@ -157,6 +181,59 @@ impl Line {
         self
     }
 
+    /// Sets how the events of a gateway's channels are received.
+    ///
+    /// By default both ways are used, and an event that arrives twice is delivered once. Some gateways allow only one way
+    /// ([`Capability::webhook_excludes_poll`](crate::Capability::webhook_excludes_poll)): these are received by webhook
+    /// if a route has the line and the channel can verify webhooks, and by poll otherwise. Set `Webhook` in a worker whose
+    /// webhooks another program receives.
+    ///
+    /// ```
+    /// use civic_messaging::Mock;
+    /// use civic_messaging::switchboard::{Line, ReceiveBy};
+    ///
+    /// let line = Line::new("enquiries").channel(Mock::x()).receive_by("mock", ReceiveBy::Webhook);
+    /// ```
+    #[must_use]
+    pub fn receive_by(mut self, gateway: impl Into<String>, by: ReceiveBy) -> Self {
+        self.receive_by.insert(gateway.into(), by);
+        self
+    }
+
+    /// Returns the channels to poll; `has_route` if a route has the line.
+    pub(super) fn polled(&self, has_route: bool) -> impl Iterator<Item = &Arc<dyn Channel>> {
+        self.channels.iter().filter(move |channel| {
+            let (info, can) = (channel.info(), &channel.info().capability);
+            let by_webhook = match self.receive_by.get(info.gateway) {
+                Some(by) => *by == ReceiveBy::Webhook,
+                None => can.webhook_excludes_poll && can.receive && has_route,
+            };
+            can.poll && !by_webhook
+        })
+    }
+
+    fn check_receive_by(&self) -> Result<(), String> {
+        for (gateway, by) in &self.receive_by {
+            let of_gateway =
+                || self.channels.iter().map(|channel| channel.info()).filter(|info| info.gateway == gateway);
+            if of_gateway().next().is_none() {
+                return Err(format!("sets how {gateway} is received, but has no channel of it"));
+            }
+            for can in of_gateway().map(|info| &info.capability) {
+                if *by == ReceiveBy::Both && can.webhook_excludes_poll {
+                    return Err(format!("receives {gateway} by both, but that gateway delivers by webhook or by poll"));
+                }
+                if *by != ReceiveBy::Webhook && !can.poll {
+                    return Err(format!("receives {gateway} by poll, which it does not support"));
+                }
+                if *by == ReceiveBy::Both && !can.receive {
+                    return Err(format!("receives {gateway} by webhook, but that channel has no webhook secret"));
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// Returns everything that is wrong with the line alone.
     pub(super) fn faults(&self) -> Vec<Error> {
         let mut faults = Vec::new();
@@ -190,6 +267,9 @@ impl Line {
             if self.channels.iter().take(n).any(|other| same(&other)) {
                 wrong(&channel, format!("has an account of {} for {} twice in this line", info.gateway, info.medium));
             }
+        }
+        if let Err(rule) = self.check_receive_by() {
+            faults.push(Error::config(self.field("receive_by"), rule));
         }
         faults.extend(self.out_of_hours().err());
         faults
@@ -259,12 +339,12 @@ impl Line {
 
     /// Returns the account that alone may send a message next, after these attempts: `None` if several may, or if the
     /// line has no other.
-    pub(super) fn only_account(&self, message: &Message, attempts: &[Attempt]) -> Option<String> {
+    pub(super) fn only_account(&self, message: &Message, attempts: &[Attempt], now: Timestamp) -> Option<String> {
         let suppliers = self.suppliers(&message.to);
         if suppliers.len() < 2 {
             return None;
         }
-        let only = NextSuppliers::new(&suppliers, message, attempts).only()?;
+        let only = NextSuppliers::new(&suppliers, message, attempts, now).only()?;
         Some(account_id(&account(suppliers.get(only)?.info())))
     }
 
@@ -303,7 +383,6 @@ fn is_language(tag: &str) -> bool {
 mod tests {
     use super::*;
     use crate::mock::Mock;
-    use crate::model::clock::Timestamp;
     use crate::model::event::Raw;
 
     #[test]

@@ -97,7 +97,7 @@ pub use conversation::{Entry, EntryContent};
 pub use fallback::{Fallback, Outgoing};
 pub use file::{EventId, File};
 pub use inbox::{InboxEvent, InboxEventKind, LineInbox};
-pub use line::Line;
+pub use line::{Line, ReceiveBy};
 pub use settings::{Configuration, SettingsErrors};
 pub use status::{AttemptOutcome, Id, Resolution, SendAttempt, Settled, State, Status};
 pub use store::Store;
@@ -119,6 +119,8 @@ struct Inner {
     store: Store,
     lines: BTreeMap<String, Line>,
     routes: BTreeMap<String, Route>,
+    /// The channels to poll.
+    polled: Vec<Arc<dyn Channel>>,
     /// The media of each account of a gateway, each with its line.
     accounts: HashMap<[String; 2], Vec<(Medium, String)>>,
     schedule: Schedule,
@@ -257,7 +259,7 @@ impl Switchboard {
         message.key = Some(key.clone());
         let (priority, to) = (status::priority(message.purpose), message.to.clone());
         let why = deferred.as_ref().map(ToString::to_string);
-        let account = of.only_account(&message, &[]);
+        let account = of.only_account(&message, &[], now);
         let new = New { line: line.to_owned(), key, message, priority, account, due, deferred, fallback, now };
         let enqueued = match answered {
             Some(event) => self.0.store.0.enqueue_and_ack(new, event).await?,
@@ -707,7 +709,8 @@ impl Builder {
     ///
     /// # Errors
     /// [`ErrorKind::Config`]: no line; a duplicate line, a line without a channel or with a channel that has layers; an
-    /// account in two lines; an auto-reply without hours, or without a text in a language of its line; a route that is a duplicate, has no name or no lines, names an unknown line, or has no
+    /// account in two lines; a line that receives a gateway in a way that its channel lacks; an auto-reply without hours,
+    /// or without a text in a language of its line; a route that is a duplicate, has no name or no lines, names an unknown line, or has no
     /// channel that can verify webhooks; a lease below 100 milliseconds.
     pub fn build(self) -> Result<Switchboard> {
         if self.lease < worker::LEASE_MIN {
@@ -737,6 +740,8 @@ impl Builder {
             Route::new(of.flat_map(|line: &Line| &line.channels))
         };
         let routes = self.routes.iter().map(|(name, of)| (name.clone(), channels(of))).collect();
+        let routed: BTreeSet<_> = self.routes.iter().flat_map(|(_, of)| of).collect();
+        let polled = lines.values().flat_map(|line| line.polled(routed.contains(&line.id))).cloned().collect();
         let mut accounts = HashMap::<_, Vec<_>>::new();
         for line in lines.values() {
             for info in line.channels.iter().map(|channel| channel.info()) {
@@ -749,6 +754,7 @@ impl Builder {
             store: self.store,
             lines,
             routes,
+            polled,
             accounts,
             schedule: self.schedule,
             policy: self.policy,

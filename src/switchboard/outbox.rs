@@ -21,7 +21,12 @@ pub(super) struct NextSuppliers {
 }
 
 impl NextSuppliers {
-    pub(super) fn new(suppliers: &[&Arc<dyn Channel>], message: &Message, attempts: &[Attempt]) -> Self {
+    pub(super) fn new(
+        suppliers: &[&Arc<dyn Channel>],
+        message: &Message,
+        attempts: &[Attempt],
+        now: Timestamp,
+    ) -> Self {
         let infos = || suppliers.iter().map(|channel| channel.info());
         let tries = |n: usize| {
             let info = infos().nth(n);
@@ -29,7 +34,7 @@ impl NextSuppliers {
                 info.is_some_and(|info| attempt.gateway == info.gateway && attempt.account == info.account.as_str())
             })
         };
-        let bound = bound_by(suppliers, attempts);
+        let bound = bound_by(suppliers, attempts, now);
         let may = |channel: &&Arc<dyn Channel>| bound.is_none_or(|bound| bound.is_by(channel));
         let able = suppliers.iter().map(|channel| may(channel) && channel.info().check(message).is_ok());
         let able: Vec<_> = able.collect();
@@ -72,13 +77,17 @@ impl NextSuppliers {
 }
 
 /// Returns the attempt whose supplier alone may send the message: the last one with an unknown outcome and without
-/// failover; else the last one of all, if its failure was of a kind without failover.
-fn bound_by<'a>(suppliers: &[&Arc<dyn Channel>], attempts: &'a [Attempt]) -> Option<&'a Attempt> {
-    if let Some(unknown) = attempts.iter().rfind(|attempt| attempt.bound && attempt.is_unknown) {
+/// failover, or of which the supplier makes no second message; else the last one of all, if its failure was of a kind
+/// without failover.
+fn bound_by<'a>(suppliers: &[&Arc<dyn Channel>], attempts: &'a [Attempt], now: Timestamp) -> Option<&'a Attempt> {
+    let is_there = |attempt: &Attempt| suppliers.iter().any(|channel| attempt.is_by(channel));
+    // Without that supplier, a person who resends the message has chosen another.
+    let is_repeated = |attempt: &Attempt| attempt.is_repeatable(now) && (!attempt.earlier || is_there(attempt));
+    if let Some(unknown) = attempts.iter().rfind(|one| one.is_unknown && (one.bound || is_repeated(one))) {
         return Some(unknown);
     }
     // A supplier that the line no longer has, or after whose failure a person resent the message, binds it no more.
-    let is_held = |last: &&Attempt| last.bound && !last.earlier && suppliers.iter().any(|channel| last.is_by(channel));
+    let is_held = |last: &&Attempt| last.bound && !last.earlier && is_there(last);
     attempts.last().filter(is_held)
 }
 
@@ -90,6 +99,10 @@ pub(super) struct AttemptContext<'a> {
     pub(super) times: u32,
     /// When the first attempt began.
     pub(super) began: Timestamp,
+    /// An earlier attempt has an unknown outcome, and the message was sent again within the idempotency window.
+    pub(super) has_unknown: bool,
+    /// The time from now within which the supplier makes no second message of a resend.
+    pub(super) repeatable_for: Option<Duration>,
     /// Another supplier is tried before any is tried again.
     pub(super) another: bool,
     /// Another supplier, whose failure was transient, is tried again.
@@ -113,6 +126,10 @@ const DEATHS_MAX: usize = 3;
 /// The reason for a message that a worker left while it was being sent.
 pub(super) const INTERRUPTED: &str = "outcome unknown: the process ended during the send";
 
+/// The reason for a message with an unknown outcome that its gateway no longer recognises.
+const UNREPEATABLE: &str =
+    "outcome unknown: an earlier attempt may have been accepted, and the gateway no longer recognises a resend";
+
 /// The reason for parking a message that is taken for the cause of the process's end.
 pub(super) const POISON: &str =
     "outcome unknown: the process ended during each of three sends, perhaps because of this message";
@@ -129,6 +146,13 @@ pub(super) fn suspended(reason: &str) -> String {
 }
 
 impl End {
+    /// Returns the end of a message whose earlier attempt may have been accepted, and that its account no longer
+    /// recognises.
+    pub(super) fn unrepeatable(message: &Message, now: Timestamp) -> Self {
+        let (state, due) = unknown_outcome(message, RESENT_MAX, now);
+        Self { due, ..Self::without_attempt(state, UNREPEATABLE, now) }
+    }
+
     /// Returns an end without an attempt.
     pub(super) fn without_attempt(state: State, reason: &str, now: Timestamp) -> Self {
         Self {
@@ -220,13 +244,16 @@ impl AttemptContext<'_> {
         let elsewhere = self.later && !error.is_retryable() && Selector::can_fail_over(error, self.message);
         let error = if elsewhere { &waits } else { error };
         let elapsed = self.now.since(self.began);
-        let tried = Attempts { times: self.times, elapsed };
+        let tried =
+            Attempts::new(self.times, elapsed).has_unknown(self.has_unknown).repeatable_for(self.repeatable_for);
         match self.schedule.next(error, Some(self.message), tried, self.now, self.random) {
             Ok(wait) if !spent => (State::Deferred, Some(self.now.plus(wait))),
             Err(StopReason::Unknown) => unknown_outcome(self.message, self.times, self.now),
             // A part was accepted: a person decides about the rest.
             _ if !error.accepted_parts().is_empty() => (State::Parked, None),
-            _ if error.outcome() == Outcome::Unknown => unknown_outcome(self.message, RESENT_MAX, self.now),
+            _ if error.outcome() == Outcome::Unknown || self.has_unknown && error.is_retryable() => {
+                unknown_outcome(self.message, RESENT_MAX, self.now)
+            }
             // Transient failures, for too long.
             _ if error.is_retryable() => (State::Parked, None),
             _ => (State::Rejected, None),
@@ -248,7 +275,9 @@ fn unknown_outcome(message: &Message, times: u32, now: Timestamp) -> (State, Opt
 pub(super) fn left_behind(held: &Claimed, now: Timestamp) -> Settle {
     let times = u32::try_from(held.tries().count()).unwrap_or(u32::MAX);
     let poison = held.deaths() >= DEATHS_MAX;
+    let is_repeatable = held.attempts.last().is_some_and(|last| last.is_repeatable(now));
     let (state, due) = match &held.message {
+        Some(_) if !poison && is_repeatable => (State::Queued, Some(now.plus(Schedule::DURABLE.backoff_after(times)))),
         Some(message) if !poison => unknown_outcome(message, times, now),
         _ => (State::Parked, None),
     };

@@ -1,5 +1,6 @@
 //! The records that a store reads and writes, and what follows from them alone.
 
+use std::borrow::Cow;
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,7 +18,8 @@ use crate::model::digest::Digest;
 use crate::model::error::ErrorKind;
 use crate::model::event::{Delivery, Event, OptOutScope};
 use crate::model::id::MessageId;
-use crate::model::message::{Message, Money};
+use crate::model::info::Info;
+use crate::model::message::{Credits, Message, Money, OnUnknown, Price};
 use crate::policy::{self, Decision};
 
 /// A message to enqueue.
@@ -154,6 +156,9 @@ pub(super) struct Attempt {
     pub(super) bound: bool,
     /// A person resent the message afterwards, so that it does not count as a try.
     pub(super) earlier: bool,
+    /// The time until which the same account makes no second message of a resend, if its gateway has an idempotency
+    /// window: none once it is certain that this attempt was not accepted.
+    pub(super) repeatable_until: Option<Timestamp>,
 }
 
 impl Attempt {
@@ -161,12 +166,20 @@ impl Attempt {
     pub(super) fn new(gateway: &str, account: &str, at: Timestamp) -> Self {
         let (gateway, account) = (gateway.to_owned(), account.to_owned());
         let (is_unknown, passing, died, suspended, bound, earlier) = (false, false, false, false, false, false);
-        Self { gateway, account, at, reference: None, is_unknown, passing, died, suspended, bound, earlier }
+        let (reference, repeatable_until) = (None, None);
+        Self { gateway, account, at, reference, is_unknown, passing, died, suspended, bound, earlier, repeatable_until }
     }
 
-    /// Sets the reference sent in place of the key.
-    pub(super) fn with_reference(self, reference: Option<String>) -> Self {
-        Self { reference, ..self }
+    /// Returns the next attempt of a message through a channel.
+    pub(super) fn next(channel: &Arc<dyn Channel>, message: &Message, attempts: &[Self], at: Timestamp) -> Self {
+        let info = channel.info();
+        let before = attempts.iter().filter(|attempt| attempt.is_by(channel)).map(|attempt| attempt.at);
+        let (first, last) = before.fold((at, at), |(first, last), at| (first.min(at), last.max(at)));
+        // `OnUnknown::Resend` needs no window. Attempts that began while the clock was ahead have no known age.
+        let window = info.resend_window(message).filter(|_| message.on_unknown != OnUnknown::Resend && last <= at);
+        let repeatable_until = window.map(|window| first.plus(window)).filter(|until| at < *until);
+        let reference = reference_of(info, message);
+        Self { reference, repeatable_until, ..Self::new(info.gateway, info.account.as_str(), at) }
     }
 
     /// Returns `true` if it was made through this channel.
@@ -174,12 +187,38 @@ impl Attempt {
         let info = channel.info();
         info.gateway == self.gateway && info.account.as_str() == self.account
     }
+
+    /// Returns `true` if its account makes no second message of a resend now.
+    pub(super) fn is_repeatable(&self, now: Timestamp) -> bool {
+        // One that began while the clock was ahead has no known age.
+        self.at <= now && self.repeatable_until.is_some_and(|until| now < until)
+    }
+
+    /// Returns the same attempt with its times by another clock.
+    #[cfg(feature = "postgres")]
+    pub(super) fn by_clock(self, time: impl Fn(Timestamp) -> Timestamp) -> Self {
+        Self { at: time(self.at), repeatable_until: self.repeatable_until.map(time), ..self }
+    }
+}
+
+/// Returns the reference that a gateway receives in place of a key that is too long for it.
+pub(super) fn reference_of(info: &Info, message: &Message) -> Option<String> {
+    match info.reference(message) {
+        Some(Cow::Owned(digest)) => Some(digest),
+        _ => None,
+    }
 }
 
 impl Claimed {
     /// Returns the attempts since a person last resent the message, or all.
     pub(super) fn tries(&self) -> impl Iterator<Item = &Attempt> {
         self.attempts.iter().filter(|attempt| !attempt.earlier)
+    }
+
+    /// Returns the last attempt with an unknown outcome, of a message that is sent again only while its account makes no
+    /// second message of it.
+    pub(super) fn repeated(&self) -> Option<&Attempt> {
+        self.tries().filter(|attempt| attempt.is_unknown && attempt.repeatable_until.is_some()).last()
     }
 
     /// Returns how often the process ended during its send.
@@ -211,7 +250,7 @@ pub(super) struct End {
     pub(super) lane: Option<String>,
     /// The gateway's number of parts, and its price.
     pub(super) segments: Option<u32>,
-    pub(super) price: Option<Money>,
+    pub(super) price: Option<Price>,
     /// The reason, in plain words.
     pub(super) reason: Option<String>,
     pub(super) now: Timestamp,
@@ -587,9 +626,13 @@ pub(super) fn named<'a, T: Deserialize<'a>>(name: &'a str) -> Option<T> {
     T::deserialize(name).ok()
 }
 
-/// Reads a stored price.
-pub(super) fn price_of(micros: Option<i64>, currency: Option<&str>) -> Option<Money> {
-    Some(Money { micros: micros?, currency: named(currency?)? })
+/// Reads a stored price: of credits, if it has no currency.
+pub(super) fn price_of(micros: Option<i64>, currency: Option<&str>) -> Option<Price> {
+    let micros = micros?;
+    Some(match currency {
+        Some(currency) => Money { micros, currency: named(currency)? }.into(),
+        None => Credits { micros }.into(),
+    })
 }
 
 /// A delivered event.

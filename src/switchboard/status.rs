@@ -9,7 +9,7 @@ use crate::model::clock::Timestamp;
 use crate::model::delivery::DeliveryState;
 use crate::model::error::ErrorKind;
 use crate::model::id::{AccountId, MessageId};
-use crate::model::message::{Money, Purpose};
+use crate::model::message::{Price, Purpose};
 
 /// The number of a message in the store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -168,7 +168,7 @@ pub struct Status {
     pub segments: Option<u32>,
     /// The price that the gateway returned when it accepted the message.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub price: Option<Money>,
+    pub price: Option<Price>,
     /// The fallback that was sent instead.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fallback: Option<Id>,
@@ -204,7 +204,7 @@ pub struct SendAttempt {
     pub segments: Option<u32>,
     /// The price that the gateway returned.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub price: Option<Money>,
+    pub price: Option<Price>,
 }
 
 /// The outcome of one attempt to send.
@@ -257,7 +257,7 @@ pub struct Settled {
     pub segments: Option<u32>,
     /// The price that the gateway returned when it accepted the message.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub price: Option<Money>,
+    pub price: Option<Price>,
     /// The attempts, oldest first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub history: Vec<SendAttempt>,
@@ -296,7 +296,7 @@ impl Settled {
 }
 
 /// Returns the segments and the price of the last attempt that has them.
-pub(super) fn charged(history: &[SendAttempt]) -> (Option<u32>, Option<Money>) {
+pub(super) fn charged(history: &[SendAttempt]) -> (Option<u32>, Option<Price>) {
     let last = history.iter().rev();
     (last.clone().find_map(|attempt| attempt.segments), last.clone().find_map(|attempt| attempt.price))
 }

@@ -31,7 +31,8 @@ pub(super) fn described(event: &Event) -> String {
                 let lasting = if failure.temporary { "temporary" } else { "permanent" };
                 format!("; {:?}, {lasting}, code {}", failure.kind, failure.code.as_deref().unwrap_or("none"))
             });
-            format!("a status: {of}{to} is {:?} ({}) at {at}{}", e.state, e.status, failure.unwrap_or_default())
+            let price = e.price.map(|price| format!("; price {price}")).unwrap_or_default();
+            format!("a status: {of}{to} is {:?} ({}) at {at}{}{price}", e.state, e.status, failure.unwrap_or_default())
         }
         Event::Inbound(e) => {
             let who = if e.echo { "an echo of our message" } else { "a message" };

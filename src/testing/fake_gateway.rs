@@ -1,6 +1,6 @@
 //! A scripted gateway on loopback that injects faults and counts accepted messages.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::{fmt, io};
@@ -57,9 +57,27 @@ struct Shared {
 struct State {
     script: VecDeque<Step>,
     always: Option<Step>,
+    /// The place of the idempotency key, and the answers to the accepted requests.
+    idempotency: Option<String>,
+    answers: HashMap<String, Vec<u8>>,
     asked: Vec<ReceivedRequest>,
     problems: Vec<String>,
     open: usize,
+}
+
+impl State {
+    /// Returns the first answer to a repeated request, or records the answer to an accepted one.
+    fn answer_to_repeated(&mut self, asked: &ReceivedRequest, answer: &[u8]) -> Option<Vec<u8>> {
+        let name = self.idempotency.as_ref().filter(|_| asked.whole)?;
+        let fields = asked.fields();
+        let places = ["header ", "query ", "field ", "part ", "body/"].map(|place| format!("{place}{name}"));
+        let key = places.iter().find_map(|place| fields.get(place))?;
+        let first = self.answers.get(key).cloned();
+        if first.is_none() && asked.accepted {
+            self.answers.insert(key.clone(), answer.to_vec());
+        }
+        first
+    }
 }
 
 impl Shared {
@@ -102,6 +120,14 @@ impl FakeGateway {
     /// Sets the response to every request after the last step.
     pub fn always(&self, step: Step) {
         self.shared.state().always = Some(step);
+    }
+
+    /// Recognises a repeated request by this header, query parameter, form field, part or top-level member of JSON, as a gateway
+    /// with an idempotency key does: it gets the first answer, and is not accepted again.
+    ///
+    /// A repeated request uses its step, with the fault of that step.
+    pub fn idempotency_key(&self, name: impl Into<String>) {
+        self.shared.state().idempotency = Some(name.into());
     }
 
     /// Returns the requests received, in order, including incomplete ones.
@@ -256,8 +282,12 @@ impl Connection {
                 continue;
             };
             asked.accepted = asked.whole && step.accepts();
+            let mut answer = step.written(Some(&asked));
             {
                 let mut state = shared.state();
+                if let Some(first) = state.answer_to_repeated(&asked, &answer) {
+                    (asked.accepted, answer) = (false, first);
+                }
                 if !cut && asked.whole {
                     state.problems.extend(step.problem(&asked));
                 }
@@ -269,7 +299,6 @@ impl Connection {
             if !asked.whole {
                 return Ok(());
             }
-            let answer = step.written(Some(&asked));
             match fault {
                 Some(SocketFault::CutAnswer(len)) => {
                     self.stream.write_all(answer.get(..len).unwrap_or(&answer)).await?;
@@ -435,6 +464,7 @@ mod tests {
             (Step::any().json("{}"), "unexpected the body/key"),
             (Step::any().form("a=1"), "the field a is missing or different"),
             (Step::any().body("a"), "got 14 others"),
+            (Step::any().multipart([]), "the body is not a multipart form"),
         ] {
             let gateway = FakeGateway::start().await;
             gateway.expects(step);
@@ -488,6 +518,19 @@ mod tests {
         let asked = gateway.asked();
         assert_eq!((asked[0].body.as_ref(), asked[1].path.as_str()), (&b"abcde"[..], "/messages"));
         assert!(!format!("{asked:?}").contains("abcde"));
+    }
+
+    #[tokio::test]
+    async fn repeated_key_gets_the_first_answer_and_is_not_accepted_again() {
+        let gateway = FakeGateway::start().await;
+        gateway.idempotency_key("key");
+        gateway.expects(Step::any().answers(200, r#"{"id":1}"#).breaks(SocketFault::ResetAfterRequest));
+        gateway.always(Step::any().answers(200, r#"{"id":2}"#));
+        assert!(ask(&gateway, POST).await.is_empty());
+        assert!(ask(&gateway, POST).await.ends_with(br#"{"id":1}"#));
+        assert!(ask(&gateway, &POST.replace("k-12", "k-13")).await.ends_with(br#"{"id":2}"#));
+        assert_eq!((gateway.accepted("k-12"), gateway.accepted("k-13")), (1, 1));
+        assert_eq!(gateway.asked().len(), 3);
     }
 
     #[tokio::test]

@@ -32,6 +32,7 @@ mod checks;
 mod describe;
 mod fake_gateway;
 mod leaks;
+mod multipart;
 mod report;
 mod request;
 mod run;
@@ -40,6 +41,7 @@ mod step;
 mod subject;
 
 pub use fake_gateway::FakeGateway;
+pub use multipart::Part;
 pub use report::{CheckOutcome, Finding, Report};
 pub use request::ReceivedRequest;
 pub use step::{SocketFault, Step};

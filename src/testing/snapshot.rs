@@ -4,14 +4,12 @@ use std::path::{Path, PathBuf};
 use std::{env, fs};
 
 use base64::prelude::{BASE64_STANDARD, Engine};
-use bytes::Bytes;
-use http::header::{
-    ACCEPT, ACCEPT_ENCODING, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HOST, TRANSFER_ENCODING, USER_AGENT,
-};
+use http::header::{ACCEPT, ACCEPT_ENCODING, CONNECTION, CONTENT_LENGTH, HOST, TRANSFER_ENCODING, USER_AGENT};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use serde_json::{Value, json};
 
 use super::describe::{described, described_error};
+use super::multipart::{self, Part};
 use super::request::ReceivedRequest;
 use super::run::{CallResult, CheckError, CheckResult, OWN, Replayed, Run, ensure};
 use crate::media::Digest;
@@ -59,7 +57,8 @@ impl Entry {
         let result = match &replayed.result {
             CallResult::Accepted(accepted) => {
                 let ids: Vec<_> = accepted.ids().map(MessageId::as_str).collect();
-                summary.push(format!("accepted as {}, state {:?}", ids.join(", "), accepted.state));
+                let price = accepted.price.map(|price| format!(", price {price}")).unwrap_or_default();
+                summary.push(format!("accepted as {}, state {:?}{price}", ids.join(", "), accepted.state));
                 json!({ "accepted": {
                     "ids": ids,
                     "state": accepted.state,
@@ -279,12 +278,17 @@ fn request(asked: &ReceivedRequest, varying: &[&str]) -> Value {
             *value = "{varies}".into();
         }
     }
-    json!({
+    let mut request = json!({
         "method": asked.method.as_str(),
         "path": asked.path,
         "headers": headers,
-        "body": body(&asked.headers, &asked.body),
-    })
+        "body": body(asked),
+    });
+    // It is random.
+    if let Some(boundary) = multipart::boundary(&asked.headers) {
+        replace(&mut request, boundary, "{boundary}");
+    }
+    request
 }
 
 /// Headers of the transport and of the connection, which no adapter decides.
@@ -302,13 +306,16 @@ fn headers(headers: &HeaderMap) -> Value {
     own.map(|(name, value)| (name.to_string(), text(value).into())).collect::<serde_json::Map<_, _>>().into()
 }
 
-fn body(headers: &HeaderMap, body: &Bytes) -> Value {
-    let kind = headers.get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
+fn body(asked: &ReceivedRequest) -> Value {
+    let body = &asked.body;
     if body.is_empty() {
         return Value::Null;
     }
-    if kind.starts_with("application/x-www-form-urlencoded") {
+    if asked.is_form() {
         return form_urlencoded::parse(body).map(|(name, value)| json!([name, value])).collect();
+    }
+    if let Some(parts) = asked.parts() {
+        return json!({ "multipart": parts.iter().map(Part::shown).collect::<Vec<_>>() });
     }
     serde_json::from_slice(body).unwrap_or_else(|_| text(body))
 }

@@ -8,6 +8,7 @@ use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use http::{HeaderName, Method, StatusCode};
 use serde_json::Value;
 
+use super::multipart::{self, Part};
 use super::request::ReceivedRequest;
 
 /// A request that a [`FakeGateway`](super::FakeGateway) expects, with its response.
@@ -39,6 +40,7 @@ enum Expected {
     Bytes(Bytes),
     Form(String),
     Json(String),
+    Multipart(Vec<Part>),
 }
 
 /// A connection failure that a [`FakeGateway`](super::FakeGateway) injects.
@@ -120,6 +122,12 @@ impl Step {
     /// Requires this form body, in any order.
     pub fn form(mut self, body: impl Into<String>) -> Self {
         self.body = Some(Expected::Form(body.into()));
+        self
+    }
+
+    /// Requires a multipart form with exactly these parts, in this order; the boundary may be any.
+    pub fn multipart(mut self, parts: impl IntoIterator<Item = Part>) -> Self {
+        self.body = Some(Expected::Multipart(parts.into_iter().collect()));
         self
     }
 
@@ -243,6 +251,7 @@ impl Step {
                     (None, None) => (expected != there).then(|| "a field is duplicated".to_owned()),
                 }
             }
+            Expected::Multipart(parts) => multipart::difference(parts, asked.parts().as_deref()),
             Expected::Json(body) => match (serde_json::from_str(body), serde_json::from_slice(&asked.body)) {
                 (Ok(expected), Ok(there)) => difference(&expected, &there, "the body"),
                 (Err(_), _) => Some("the expected body is not JSON".to_owned()),

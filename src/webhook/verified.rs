@@ -47,7 +47,7 @@ impl Verified {
         } else {
             Raw::new(self.body().clone())
         };
-        Envelope::new(info.gateway, info.medium.clone(), info.account.clone(), self.arrived(), raw)
+        info.envelope(self.arrived(), raw)
     }
 
     /// Adds the query, if the signature covers it, or if the gateway calls by GET and has only a token.

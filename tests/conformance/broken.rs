@@ -17,10 +17,10 @@ use civic_messaging::event::{Envelope, Failure, InboundContent, OptOut, OptOutSc
 use civic_messaging::health::{CheckStatus, Health};
 use civic_messaging::lookup::{LookupOutcome, LookupQuery};
 use civic_messaging::media::{Digest, HostRules, MediaStream};
-use civic_messaging::message::{Media, MediaKind, MediaRef, Money};
+use civic_messaging::message::{Credits, Media, MediaKind, MediaRef, Money, Price};
 use civic_messaging::poll::{Cursor, Page};
-use civic_messaging::testing::{self, Exchange, ExpectedEvent, Setup, Signer, Step, Subject, Webhook};
-use civic_messaging::transport::Body;
+use civic_messaging::testing::{self, Exchange, ExpectedEvent, Part, Setup, Signer, Step, Subject, Webhook};
+use civic_messaging::transport::{Body, Multipart};
 use civic_messaging::webhook::{
     self, Opened, Received, Refusal, Response, Scheme, SignatureCoverage, SigningSecret, Unverified, Verification,
     Verified,
@@ -30,7 +30,7 @@ use civic_messaging::{
     Info, Medium, Message, MessageId, Outcome, Result, Secret, Timestamp, async_trait,
 };
 use hmac::{Hmac, KeyInit, Mac};
-use http::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue};
+use http::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use http::{Method, Request, StatusCode};
 use serde_json::{Value, json};
 use sha2::Sha256;
@@ -140,7 +140,14 @@ enum Wrong {
     RecordsNoStop,
     RecordsNoUnknownStatus,
     RejectsAPartialAnswer,
+    ExcludesAPollThatIsNotThere,
+    MisnamesAPart,
+    MistakesCreditsForPounds,
     MistakesPoundsForEuros,
+    CutsTheIdempotencyKey,
+    OmitsTheIdempotencyKey,
+    SendsARandomIdempotencyKey,
+    DatesTheIdempotencyKey,
 }
 
 use Wrong::*;
@@ -185,7 +192,18 @@ const CASES: &[(Wrong, &str, &[&str])] = &[
     (RecordsNoStop, "common_cases_are_recorded", &[]),
     (RecordsNoUnknownStatus, "common_cases_are_recorded", &["declared_capabilities_are_recorded"]),
     (RejectsAPartialAnswer, "partial_success_is_unknown_or_the_same", &[]),
+    (MisnamesAPart, "upload_is_complete", &[]),
+    (ExcludesAPollThatIsNotThere, "declared_capabilities_are_recorded", &[]),
+    (MistakesCreditsForPounds, SNAPSHOT, &[]),
     (MistakesPoundsForEuros, SNAPSHOT, &[]),
+    (CutsTheIdempotencyKey, "repeated_send_carries_the_same_key", &[]),
+    (DatesTheIdempotencyKey, "repeated_send_carries_the_same_key", &[]),
+    (
+        OmitsTheIdempotencyKey,
+        "repeated_send_carries_the_same_key",
+        &["send_makes_the_recorded_requests", "key_of_any_length_is_sent_as_a_reference"],
+    ),
+    (SendsARandomIdempotencyKey, "repeated_send_carries_the_same_key", &[]),
     (AcceptsAnEmptySecret, "missing_secret_verifies_nothing", &[]),
     (
         AnswersUnknownEventsWith400,
@@ -505,13 +523,15 @@ impl Adapter {
     fn new(wrong: Option<Wrong>, setup: &Setup) -> Result<Self> {
         let info = Info::new("brittle", Medium::other("pager")?, "brittle-desk").with_capability(|can| {
             can.receive = true;
-            can.poll = true;
+            can.poll = wrong != Some(ExcludesAPollThatIsNotThere);
+            can.webhook_excludes_poll = !can.poll;
             can.look_up = true;
             can.upload_media = true;
             can.fetch_media = true;
             can.health = true;
             can.read = true;
             can.key = true;
+            can.idempotency_window = Some(Duration::from_secs(12 * 3600));
             can.text = Some(TextLimit::characters(300));
             if wrong == Some(DeclaresTemplates) {
                 let named = civic_messaging::capability::TemplateLimits {
@@ -579,7 +599,7 @@ impl Adapter {
             },
             _ => json!({ "to": message.to.expose() }),
         };
-        if !self.is(ForgetsTheKey) {
+        if !self.is(ForgetsTheKey) && !self.is(OmitsTheIdempotencyKey) {
             body["key"] = json!(message.key);
         }
         if self.is(StripsAccents)
@@ -593,7 +613,23 @@ impl Adapter {
                 body["options"] = options.clone();
             }
         }
-        self.endpoint.json("/send", self.headers()?, &body)
+        let mut headers = self.headers()?;
+        if let Some(key) = message.key.as_deref().filter(|_| !self.is(OmitsTheIdempotencyKey)) {
+            let key = match self.wrong {
+                Some(CutsTheIdempotencyKey) => key.chars().take(8).collect(),
+                Some(DatesTheIdempotencyKey) => format!("{key} {}", self.context.clock.now().as_secs() / 60),
+                Some(SendsARandomIdempotencyKey) => {
+                    let mut random = [0; 8];
+                    getrandom(&mut random);
+                    format!("{random:?}")
+                }
+                _ => key.to_owned(),
+            };
+            let key = Digest::sha256(key.as_bytes()).to_string();
+            headers
+                .insert("idempotency-key", HeaderValue::from_str(&key).map_err(|_| Error::invalid("key", "is none"))?);
+        }
+        self.endpoint.json("/send", headers, &body)
     }
 
     async fn made(&self, message: &Message) -> Result<Answer> {
@@ -733,7 +769,12 @@ impl Adapter {
                 // A longer text is no price of a message.
                 let pounds = hook["pounds"].as_str().filter(|pounds| pounds.len() < 8);
                 let unit = if self.is(MistakesPoundsForEuros) { "EUR" } else { "GBP" };
-                delivery.price = pounds.and_then(|pounds| Money::parse(pounds, unit).ok());
+                let credits = hook["credits"].as_str().filter(|credits| credits.len() < 8);
+                let credits = credits.and_then(|credits| match self.is(MistakesCreditsForPounds) {
+                    true => Money::parse(credits, "GBP").ok().map(Price::from),
+                    false => Credits::parse(credits).ok().map(Price::from),
+                });
+                delivery.price = pounds.and_then(|pounds| Money::parse(pounds, unit).ok()).map(Price::from).or(credits);
                 delivery.into()
             }
             _ if self.is(DropsUnknownEvents) => return None,
@@ -948,7 +989,7 @@ impl Channel for Adapter {
     }
 
     async fn poll(&self, after: Option<&Cursor>) -> Result<Page> {
-        if self.is(DeclaresAPollThatIsNotThere) {
+        if self.is(DeclaresAPollThatIsNotThere) || self.is(ExcludesAPollThatIsNotThere) {
             return Err(Error::unsupported("not there"));
         }
         let after = after.filter(|_| !self.is(IgnoresTheCursor));
@@ -1001,7 +1042,12 @@ impl Channel for Adapter {
         let bytes = if self.is(TakesFilesOfAnySize) { bytes } else { bytes.capped(MAX)? };
         let bytes = bytes.bytes().await?;
         let half = if self.is(UploadsHalf) { bytes.len() / 2 } else { bytes.len() };
-        let request = self.endpoint.request(Method::POST, "/files", self.headers()?, bytes.slice(..half).into())?;
+        let form = Multipart::new(&*self.context.random)?.text("kind", "image");
+        let name = if self.is(MisnamesAPart) { "media" } else { "file" };
+        let (content_type, body) = form.bytes(name, "picture.png", "image/png", &bytes[..half]);
+        let mut headers = self.headers()?;
+        headers.insert(CONTENT_TYPE, content_type);
+        let request = self.endpoint.request(Method::POST, "/files", headers, body.into())?;
         let body: Value = self.endpoint.call(request).await?.json()?;
         Ok(MediaRef::new("brittle", body["id"].as_str().unwrap_or_default()))
     }
@@ -1228,7 +1274,14 @@ impl Subject for Brittle {
                 .finds([DeliveryState::Delivered]),
             Exchange::look_up(sent).step(Step::any().answers(404, "")).not_found(),
             Exchange::upload(Media::image("https://example.org/a.png"), "image/png", "the whole picture")
-                .step(Step::post("/files").body("the whole picture").answers(200, r#"{"id":"file-0001"}"#))
+                .step(
+                    Step::post("/files")
+                        .multipart([
+                            Part::text("kind", "image"),
+                            Part::file("file", "picture.png", "image/png", "the whole picture"),
+                        ])
+                        .answers(200, r#"{"id":"file-0001"}"#),
+                )
                 .holds("file-0001"),
             Exchange::fetch(held)
                 .step(Step::get("/files/file-0001").answers(200, "the whole picture"))
@@ -1261,6 +1314,8 @@ impl Brittle {
                 .brings([ExpectedEvent::text("in-000004", "STOP"), ExpectedEvent::opt_out()]),
             event(json!({ "id": "out-000003", "status": "failed", "pounds": "0.04" }))
                 .brings([ExpectedEvent::delivery("out-000003", DeliveryState::Failed)]),
+            event(json!({ "id": "out-000004", "status": "sent", "credits": "1.5" }))
+                .brings([ExpectedEvent::delivery("out-000004", DeliveryState::Sent)]),
             event(json!({ "id": "in-000005", "from": from, "text": "At nine", "at": 1_795_000_000 }))
                 .brings([ExpectedEvent::text("in-000005", "At nine").time(self.now())]),
             event(json!({ "id": "in-000006", "from": from, "text": "At ten", "time": "2026-11-18T12:06:40+01:00" })),

@@ -173,7 +173,7 @@ impl Subject for BulkSms {
         let sent = |id: &str, kind: &str, subtype: &str| {
             format!(
                 r#"{{"id":"{id}","type":"SENT","from":"447700900456","to":"447700900123","body":"Hello",
-                    "userSuppliedId":"case-26-4711","status":{{"id":"{kind}.null","type":"{kind}","subtype":{subtype}}}}}"#
+                    "userSuppliedId":"case-26-4711","numberOfParts":2,"creditCost":1.5,"status":{{"id":"{kind}.null","type":"{kind}","subtype":{subtype}}}}}"#
             )
         };
         let list = |items: &[String]| Webhook::json(format!("[{}]", items.join(",")));

@@ -13,6 +13,7 @@
 
 mod broken;
 mod custom;
+mod kestrel;
 mod larkfone;
 mod meta;
 mod mock;

@@ -13,7 +13,7 @@ use civic_messaging::message::{
     TemplateButton,
 };
 use civic_messaging::meta::{Config, Flow, Options};
-use civic_messaging::testing::{Exchange, ExpectedEvent, Setup, Signer, Step, Subject, Webhook};
+use civic_messaging::testing::{Exchange, ExpectedEvent, Part, Setup, Signer, Step, Subject, Webhook};
 use civic_messaging::webhook::SignatureEncoding;
 use civic_messaging::{
     Address, Channel, DeliveryState, ErrorKind, Inbound, Indicator, Medium, Message, Meta, Purpose, Result,
@@ -154,7 +154,15 @@ fn exchanges(gateway: &'static str, root: &str, number: &str, auth: (&str, &str)
     let photo = "a photo of a fallen tree";
     all.push(
         Exchange::upload(Media::image("https://example.org/tree.jpg"), "image/jpeg", photo)
-            .step(post("/media").answers(200, fixture("response/media_upload.json")))
+            .step(
+                post("/media")
+                    .multipart([
+                        Part::text("messaging_product", "whatsapp"),
+                        Part::text("type", "image/jpeg"),
+                        Part::file("file", "image.jpg", "image/jpeg", photo),
+                    ])
+                    .answers(200, fixture("response/media_upload.json")),
+            )
             .holds("900000000000010"),
     );
     let mut at_once = MediaRef::new(gateway, "900000000000001");

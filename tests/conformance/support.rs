@@ -2,6 +2,7 @@
 //! support` writes it; without the variable the test fails if the page is out of date.
 
 use std::fmt::Write;
+use std::time::Duration;
 
 use civic_messaging::Capability;
 use civic_messaging::capability::{TextLimit, Unit};
@@ -110,8 +111,12 @@ const ROWS: &[(&str, Cell)] = &[
     ("conversations of several people", |can| yes(can.conversation)),
     ("a status carries our key back", |can| yes(can.key)),
     ("its longest reference, in bytes", |can| can.max_reference.map(grouped).unwrap_or_default()),
+    ("recognises a repeated send, for", |can| can.idempotency_window.map(hours).unwrap_or_default()),
     ("receives webhooks", |can| yes(can.receive)),
-    ("can be polled", |can| yes(can.poll)),
+    ("can be polled", |can| match can.webhook_excludes_poll {
+        true => "instead of webhooks".to_owned(),
+        false => yes(can.poll),
+    }),
     ("looks messages up", |can| yes(can.look_up)),
     ("tells of deliveries", |can| yes(can.delivery_status)),
     ("takes uploads", |can| yes(can.upload_media)),
@@ -120,6 +125,10 @@ const ROWS: &[(&str, Cell)] = &[
     ("shows typing", |can| yes(can.typing)),
     ("tells its health", |can| yes(can.health)),
 ];
+
+fn hours(window: Duration) -> String {
+    format!("{} h", window.as_secs() / 3600)
+}
 
 fn yes(can: bool) -> String {
     if can { "✓".to_owned() } else { String::new() }

@@ -4,13 +4,14 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use base64::prelude::{BASE64_STANDARD, Engine};
+use bytes::Bytes;
 use civic_messaging::adapter::{OAuth1, OAuth2};
 use civic_messaging::health::CheckStatus;
 use civic_messaging::lookup::LookupQuery;
 use civic_messaging::media::Digest;
 use civic_messaging::message::{Media, MediaKind, MediaRef, MediaSource};
 use civic_messaging::poll::Cursor;
-use civic_messaging::testing::{Exchange, ExpectedEvent, Setup, Signer, Step, Subject, Webhook};
+use civic_messaging::testing::{Exchange, ExpectedEvent, Part, Setup, Signer, Step, Subject, Webhook};
 use civic_messaging::webhook::SignatureEncoding;
 use civic_messaging::x::{Auth, Config};
 use civic_messaging::{Address, Channel, DeliveryState, ErrorKind, Medium, Message, Result, Timestamp, X};
@@ -230,7 +231,7 @@ fn sends(begun: &dyn Fn(Exchange) -> Exchange) -> Vec<Exchange> {
         // A stored file is uploaded first.
         begun(Exchange::send(stored).stored("image/png", IMAGE))
             .step(initialized())
-            .step(appended(UPLOAD))
+            .step(appended(UPLOAD, IMAGE))
             .step(finalized(UPLOAD, fixture!("media_finalize_sync.response.200.json")))
             .step(Step::post(SEND).json(with_file).answers(201, SENT))
             .accepts(["1900000000000000501"]),
@@ -243,8 +244,11 @@ fn initialized() -> Step {
         .answers(200, fixture!("media_initialize.response.200.json"))
 }
 
-fn appended(upload: &str) -> Step {
-    Step::post(format!("{upload}/append")).answers(200, fixture!("media_append.response.200.json"))
+fn appended(upload: &str, segment: impl Into<Bytes>) -> Step {
+    let segment = Part::file("media", "media", "application/octet-stream", segment);
+    Step::post(format!("{upload}/append"))
+        .multipart([Part::text("segment_index", "0"), segment])
+        .answers(200, fixture!("media_append.response.200.json"))
 }
 
 fn finalized(upload: &str, answer: &'static str) -> Step {
@@ -386,14 +390,14 @@ fn uploads(begun: &dyn Fn(Exchange) -> Exchange) -> Vec<Exchange> {
     let filmed = || {
         begun(Exchange::upload(film.clone(), "video/mp4", vec![9; 1 << 20]))
             .step(Step::post("/2/media/upload/initialize").json(request).answers(200, initialized_film.clone()))
-            .step(appended(FILM))
+            .step(appended(FILM, vec![9; 1 << 20]))
             .step(finalized(FILM, fixture!("media_finalize_async.response.200.json")))
             .step(state(fixture!("media_status_in_progress.response.200.json")))
     };
     vec![
         begun(Exchange::upload(image, "image/png", IMAGE))
             .step(initialized())
-            .step(appended(UPLOAD))
+            .step(appended(UPLOAD, IMAGE))
             .step(finalized(UPLOAD, fixture!("media_finalize_sync.response.200.json")))
             .holds("1900000000000000401"),
         // A video is polled until it is processed.

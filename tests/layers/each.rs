@@ -229,7 +229,7 @@ fn retry_stops_at_expiry_and_resends_on_request() {
 #[test]
 fn retry_after_of_an_unknown_outcome_is_kept() {
     let busy = Error::unknown("503").with_retry(true, Some(secs(9)));
-    let tried = retry::Attempts { times: 1, elapsed: Duration::ZERO };
+    let tried = retry::Attempts::new(1, Duration::ZERO);
     assert_eq!(Schedule::new().next(&busy, Some(&resend()), tried, Timestamp::default(), 0), Ok(secs(9)));
 }
 

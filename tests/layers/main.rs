@@ -3,6 +3,7 @@
 mod carried;
 #[cfg(all(feature = "meta", feature = "reqwest"))]
 mod each;
+mod idempotency;
 mod limits;
 #[cfg(feature = "tracing")]
 mod order;

@@ -43,7 +43,7 @@ fn retry_after_is_clamped_or_absent() {
     let random = Random::new(seed());
     let now = Timestamp::from_secs(1_795_000_000);
     let schedule = Schedule::new().within(Duration::MAX);
-    let tried = Attempts { times: 1, elapsed: Duration::ZERO };
+    let tried = Attempts::new(1, Duration::ZERO);
     let mut accepted = 0;
     for _ in 0..1_000_000 {
         let text = header(&random);

@@ -92,7 +92,7 @@ async fn cost_with_float_noise_is_rounded_to_micros() {
         .await;
     let sent = LookupQuery::new(text("07700 900123", "Hello"), recorded()).with_id(id.into());
     let LookupOutcome::Found(found) = notify.look_up(&sent).await.unwrap() else { panic!("not found") };
-    let price = found[0].price.unwrap();
+    let price = found[0].price.unwrap().as_money().unwrap();
     assert_eq!((price.micros, price.currency.as_str(), found[0].segments), (68_100, "GBP", Some(3)));
 }
 

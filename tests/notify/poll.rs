@@ -173,7 +173,7 @@ async fn poll_and_callback_give_the_same_event() {
         // All except what only the list has: the piece of the body, and the price.
         match (&polled, &mut called) {
             (Event::Delivery(polled), Event::Delivery(called)) => {
-                assert_eq!((polled.price.unwrap().micros, polled.segments), (45_400, Some(2)));
+                assert_eq!((polled.price.unwrap().micros(), polled.segments), (45_400, Some(2)));
                 called.envelope.raw = polled.envelope.raw.clone();
                 (called.price, called.segments) = (polled.price, polled.segments);
             }

@@ -31,6 +31,8 @@ mod fallback;
 mod files;
 #[cfg(feature = "sqlite-system")]
 mod full_size;
+#[cfg(feature = "sqlite-system")]
+mod idempotency;
 #[cfg(all(feature = "axum", feature = "sqlite-system"))]
 mod intake;
 #[cfg(feature = "sqlite-system")]
@@ -47,6 +49,8 @@ mod locked;
 mod order;
 #[cfg(feature = "sqlite-system")]
 mod poison;
+#[cfg(feature = "sqlite-system")]
+mod receive_by;
 #[cfg(all(feature = "sqlite-system", feature = "testing", feature = "twilio"))]
 mod restore;
 #[cfg(feature = "sqlite-system")]

@@ -22,7 +22,7 @@ async fn look_up_by_id_finds_the_message() {
     assert_eq!((delivery.id().unwrap().as_str(), delivery.state), (SID, DeliveryState::Failed));
     let failure = delivery.failure.as_ref().unwrap();
     assert_eq!((failure.kind, failure.code.as_deref()), (ErrorKind::InvalidRecipient, Some("30005")));
-    assert_eq!((delivery.price.unwrap().micros, delivery.segments), (40_000, Some(2)));
+    assert_eq!((delivery.price.unwrap().micros(), delivery.segments), (40_000, Some(2)));
     assert_eq!(delivery.envelope.at, Timestamp::from_secs(NOON.as_secs() + 2));
     let missing = sms.look_up(&sent("SM22222222222222222222222222222222")).await.unwrap();
     assert_eq!(missing, LookupOutcome::Inconclusive);

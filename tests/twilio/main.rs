@@ -11,7 +11,7 @@ use civic_messaging::event::{InboundContent, OptOutScope};
 use civic_messaging::health::CheckStatus;
 use civic_messaging::lookup::{LookupOutcome, LookupQuery};
 use civic_messaging::media::{MediaStream, Publish, StoredMedia};
-use civic_messaging::message::{Choice, Location, Media, MediaRef, Money, Template};
+use civic_messaging::message::{Choice, Location, Media, MediaRef, Template};
 use civic_messaging::transport::{Body, Transport, TransportError};
 use civic_messaging::twilio::{Config, Options, Signature};
 use civic_messaging::webhook::{Received, Request, Scheme, SignatureCoverage, SigningSecret};

@@ -40,7 +40,7 @@ async fn price_is_positive_and_missing_values_are_none() {
     ] {
         let server = answers(201, with(change.clone())).await;
         let accepted = Twilio::sms_with(at(&server, config()), &context()).unwrap().send(&hello()).await.unwrap();
-        assert_eq!((accepted.segments, accepted.price.map(|p: Money| p.micros)), (segments, price), "{change}");
+        assert_eq!((accepted.segments, accepted.price.map(|price| price.micros())), (segments, price), "{change}");
     }
 }
 

@@ -11,6 +11,7 @@ use super::pointer::Pointer;
 use crate::adapter::json::Json;
 use crate::adapter::{Answer, VendorError};
 use crate::model::error::{Error, Result};
+use crate::model::message::{Credits, Money, Price};
 
 /// The table that says how an answer is read.
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -164,6 +165,14 @@ impl AnswerConfig {
             Source::Pointer(pointer) => pointer.text(Json::new(&answer.body).text())?,
         };
         Some(value).filter(|value| !value.trim().is_empty())
+    }
+
+    /// Returns a price in the table's currency.
+    pub(super) fn price_of(&self, amount: &str) -> Option<Price> {
+        match self.currency.as_deref()? {
+            "credits" => Credits::rounded(amount).ok().map(Price::from),
+            currency => Money::rounded(amount, currency).ok().map(Price::from),
+        }
     }
 
     /// Returns the code of an error.

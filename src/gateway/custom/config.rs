@@ -171,6 +171,11 @@ pub(super) struct ReceiptConfig {
     #[serde(default)]
     pub(super) at: Option<Source>,
     #[serde(default)]
+    pub(super) parts: Option<Source>,
+    /// The price, in the currency of the answers.
+    #[serde(default)]
+    pub(super) price: Option<Source>,
+    #[serde(default)]
     pub(super) when: Option<Condition>,
     /// The supplier's words for each state.
     pub(super) states: BTreeMap<DeliveryState, Vec<String>>,
@@ -287,8 +292,9 @@ impl WebhookConfig {
         });
         let receipt = self.receipt.iter().flat_map(|of| {
             let (when, reference) = (of.when.as_ref().map(|when| &when.field), of.reference.as_ref());
-            let (code, to) = (of.code.as_ref(), of.to.as_ref());
-            [of.account.as_ref(), of.id.as_ref(), reference, Some(&of.status), code, to, of.at.as_ref(), when]
+            let (code, to, parts, price) = (of.code.as_ref(), of.to.as_ref(), of.parts.as_ref(), of.price.as_ref());
+            let status = Some(&of.status);
+            [of.account.as_ref(), of.id.as_ref(), reference, status, code, to, of.at.as_ref(), parts, price, when]
         });
         let inbound = inbound.flatten().map(|source| ("webhook.inbound", source));
         let mut all = inbound.chain(receipt.flatten().map(|source| ("webhook.receipt", source)));

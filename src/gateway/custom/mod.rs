@@ -64,7 +64,7 @@
 //! | `send.headers` | texts with placeholders |
 //! | `answer.id` | where the id is, or `{reference}` if the supplier returns none and names our reference in receipts |
 //! | `answer.code`, `accepted` | where the code is, and the codes of an acceptance; a code of neither `accepted` nor `errors` in a 2xx answer leaves the outcome unknown |
-//! | `answer.parts`, `price`, `currency` | where the number of segments and the price are |
+//! | `answer.parts`, `price`, `currency` | where the number of segments and the price are; the currency is an ISO 4217 code, or `credits` |
 //! | `answer.patterns` | forms of a plain-text answer, such as `{code}: {text}`, whose names `id`, `code` and so on refer to |
 //! | `errors` | code = `{ kind, retryable, after, not_accepted, per_recipient, scope }` |
 //! | `limits` | one of `segments` (10), `characters`, `utf16`, `bytes`; `max_reference`, `per_second` |
@@ -72,7 +72,7 @@
 //! | `webhook.each` | where the list of events is, if a webhook has several |
 //! | `webhook.time_format`, `zone` | `rfc3339`, `unix`, `unix_ms` or a pattern such as `%Y-%m-%d %H:%M:%S`; `UTC`, `Europe/London` or a zone of POSIX |
 //! | `webhook.inbound` | where `from`, `text`, `id`, `to`, `at` and our number, `account`, are; without an id, the event has a digest of its content; without an account, the proof alone decides whose event it is |
-//! | `webhook.receipt` | where `status`, `id`, `reference`, `code`, `to`, `at` and `account` are; `states`, by state the supplier's words; `failures`, as `errors`, by code or else by status |
+//! | `webhook.receipt` | where `status`, `id`, `reference`, `code`, `to`, `at`, `parts`, `price` and `account` are; `states`, by state the supplier's words; `failures`, as `errors`, by code or else by status |
 //! | `when`, of both | `{ field = place, is = value }`: what an event of this kind has |
 //!
 //! A place is a JSON pointer (`/messages/0/id`), the name of a form's field or of a pattern's value, or for an answer
@@ -106,7 +106,7 @@ use crate::model::address::Medium;
 use crate::model::error::{Error, Result};
 use crate::model::id::AccountId;
 use crate::model::info::Info;
-use crate::model::message::{Accepted, Content, Message, Money};
+use crate::model::message::{Accepted, Content, Message};
 use crate::model::rate::Rate;
 use crate::settings::Settings;
 use crate::transport::Body;
@@ -236,8 +236,7 @@ impl Custom {
         };
         let mut accepted = answer.accepted(id)?;
         accepted.segments = value(&table.parts).and_then(|parts| parts.parse().ok());
-        let price = value(&table.price).zip(table.currency.as_ref());
-        accepted.price = price.and_then(|(price, currency)| Money::rounded(&price, currency).ok());
+        accepted.price = value(&table.price).and_then(|price| table.price_of(&price));
         Ok(accepted)
     }
 }

@@ -137,6 +137,8 @@ impl Custom {
         let mut delivery = Delivery::new(envelope, "", state, &*status);
         delivery.of = DeliveryOf::Message { id: id.map(|id| (&*id).into()), key: reference.map(Cow::into_owned) };
         delivery.recipient = record.optional(table.to.as_ref()).and_then(|to| self.person(&to));
+        delivery.segments = record.optional(table.parts.as_ref()).and_then(|parts| parts.parse().ok());
+        delivery.price = record.optional(table.price.as_ref()).and_then(|price| self.answer.price_of(&price));
         delivery.failure = (state == DeliveryState::Failed).then(|| {
             let code = record.optional(table.code.as_ref());
             let class = table.failures.get(code.as_deref().unwrap_or(&status));

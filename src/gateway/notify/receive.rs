@@ -1,6 +1,6 @@
 //! Events from callbacks and lists.
 
-use super::{GATEWAY, Notify};
+use super::Notify;
 use crate::adapter::json::{Json, List, Piece, Text};
 use crate::adapter::{Collector, delivery_state, lenient};
 use crate::model::address::{Address, Phone};
@@ -8,7 +8,7 @@ use crate::model::clock::Timestamp;
 use crate::model::delivery::DeliveryState;
 use crate::model::digest::Digest;
 use crate::model::event::{Delivery, DeliveryOf, Envelope, Event, Inbound, InboundContent, Raw, Unrecognised};
-use crate::model::message::Money;
+use crate::model::message::{Money, Price};
 use crate::webhook::Verified;
 
 impl Notify {
@@ -41,7 +41,7 @@ impl Notify {
     }
 
     fn envelope(&self, raw: Raw, now: Timestamp, at: Option<Timestamp>) -> Envelope {
-        Envelope::new(GATEWAY, self.info.medium.clone(), self.info.account.clone(), now, raw).dated(at)
+        self.info.envelope(now, raw).dated(at)
     }
 
     fn inbound(&self, record: &Record<'_>, from: &str, raw: Raw, now: Timestamp) -> Option<Inbound> {
@@ -66,7 +66,8 @@ impl Notify {
         delivery.of = DeliveryOf::Message { id: Some(id.into()), key: record.reference.to_text() };
         delivery.recipient = record.to.as_deref().and_then(parse_recipient);
         delivery.failure = (state == DeliveryState::Failed).then(|| self.endpoint.failure(Some(status), None));
-        delivery.price = record.cost_in_pounds.as_deref().and_then(|pounds| Money::rounded(pounds, "GBP").ok());
+        delivery.price =
+            record.cost_in_pounds.as_deref().and_then(|pounds| Money::rounded(pounds, "GBP").ok()).map(Price::from);
         delivery.segments = record.segments();
         Some(delivery)
     }

@@ -6,12 +6,12 @@ use form_urlencoded::Serializer;
 
 use super::send::body_text;
 use super::wire::{MessageList, MessageResource};
-use super::{GATEWAY, Source, Twilio};
+use super::{Source, Twilio};
 use crate::adapter::json::{self, Json};
 use crate::medium::sms::fold;
 use crate::model::clock::Timestamp;
 use crate::model::error::{ErrorKind, Result};
-use crate::model::event::{Delivery, Envelope, Raw};
+use crate::model::event::{Delivery, Raw};
 use crate::model::id::MessageId;
 use crate::model::lookup::{LookupOutcome, LookupQuery};
 
@@ -93,8 +93,8 @@ impl Twilio {
         let at = dates.into_iter().find_map(|date| Timestamp::from_rfc2822(date.as_deref()?));
         let at = at.unwrap_or_else(|| self.context.clock.now());
         let state = resource.state();
-        let envelope = Envelope::new(GATEWAY, self.info.medium.clone(), self.info.account.clone(), at, raw);
-        let mut delivery = Delivery::new(envelope, id, state, resource.status.as_deref().unwrap_or_default());
+        let status = resource.status.as_deref().unwrap_or_default();
+        let mut delivery = Delivery::new(self.info.envelope(at, raw), id, state, status);
         delivery.recipient = resource.recipient();
         let (code, detail) = (resource.error_code.as_deref(), resource.error_message.as_deref());
         delivery.failure = self.failure(state, code, detail.map(str::to_owned));

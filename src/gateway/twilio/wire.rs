@@ -11,7 +11,7 @@ use crate::model::delivery::DeliveryState;
 use crate::model::error::{ErrorClass, ErrorKind, Scope};
 use crate::model::event::Failure;
 use crate::model::id::is_code;
-use crate::model::message::Money;
+use crate::model::message::{Money, Price};
 
 const HOUR: Duration = Duration::from_secs(3_600);
 
@@ -168,9 +168,9 @@ impl MessageResource<'_> {
     }
 
     /// The price as a positive amount; Twilio writes a charge as a negative one.
-    pub(super) fn price(&self) -> Option<Money> {
+    pub(super) fn price(&self) -> Option<Price> {
         let mut price = Money::rounded(self.price.as_deref()?, self.price_unit.as_deref()?).ok()?;
         price.micros = price.micros.checked_neg()?;
-        Some(price)
+        Some(price.into())
     }
 }

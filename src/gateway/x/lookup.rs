@@ -13,11 +13,11 @@ use super::{GATEWAY, X};
 use crate::adapter::json::{self, Json};
 use crate::adapter::query;
 use crate::medium::x as rules;
-use crate::model::address::{Address, Medium, XUser};
+use crate::model::address::{Address, XUser};
 use crate::model::clock::Timestamp;
 use crate::model::delivery::DeliveryState;
 use crate::model::error::{Error, ErrorKind, Result};
-use crate::model::event::{Delivery, Envelope, Raw};
+use crate::model::event::{Delivery, Raw};
 use crate::model::lookup::{LookupOutcome, LookupQuery};
 use crate::model::message::{Content, MediaSource};
 
@@ -45,8 +45,7 @@ impl X {
     /// Finds a message by its id, or by its content among ours since it was sent: X has no idempotency key.
     pub(super) async fn find(&self, sent: &LookupQuery) -> Result<LookupOutcome> {
         let delivery = |id: &str, at: Timestamp, raw: Raw| {
-            let envelope = Envelope::new(GATEWAY, Medium::X, self.info.account.clone(), at, raw);
-            let mut delivery = Delivery::new(envelope, id, DeliveryState::Accepted, "MessageCreate");
+            let mut delivery = Delivery::new(self.info.envelope(at, raw), id, DeliveryState::Accepted, "MessageCreate");
             delivery.recipient = Some(sent.message.to.clone());
             delivery
         };

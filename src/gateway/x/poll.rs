@@ -16,7 +16,7 @@ use crate::medium::x as rules;
 use crate::model::address::{Address, Medium, XUser};
 use crate::model::clock::Clock;
 use crate::model::error::{Error, Result};
-use crate::model::event::{Envelope, Event, Raw, Unrecognised};
+use crate::model::event::{Event, Raw, Unrecognised};
 use crate::model::poll::{Cursor, Page};
 
 /// The number of pages, of 100 events each, that one poll fetches. X allows 15 in 15 minutes.
@@ -103,8 +103,7 @@ impl X {
         let conversation = event.dm_conversation_id.as_deref();
         let group =
             conversation.filter(|id| !id.contains('-')).and_then(|id| Address::conversation(Medium::X, id).ok());
-        let envelope = Envelope::new(GATEWAY, Medium::X, self.info.account.clone(), self.clock.now(), raw);
-        let envelope = envelope.dated(at).with_conversation(group);
+        let envelope = self.info.envelope(self.clock.now(), raw).dated(at).with_conversation(group);
         let kind = event.event_type.as_deref().unwrap_or("event");
         let sender = event.sender_id.as_deref().or_else(|| self.only_other(conversation?, people));
         let (Some(id), Some(from), "MessageCreate") =

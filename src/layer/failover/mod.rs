@@ -185,6 +185,8 @@ fn combined_info(members: &[Arc<dyn Channel>]) -> Result<Info> {
     }
     (info.capability.poll, info.capability.upload_media) = (false, false);
     (info.capability.rate, info.capability.pair_rate) = (None, None);
+    // A resend may go to another member, which does not recognise it.
+    info.capability.idempotency_window = None;
     if let Some(media) = &mut info.capability.media {
         // An uploaded file belongs to one gateway.
         media.gateway = false;

@@ -27,8 +27,9 @@ pub use schedule::{Attempts, Schedule, StopReason};
 
 /// Retries what was certainly not sent, with exponential backoff and full jitter: see [`Schedule`].
 ///
-/// A send is retried if the gateway certainly did not accept it and the error is retryable; never after an unknown
-/// outcome, unless the message has [`OnUnknown::Resend`](crate::OnUnknown::Resend). Read-only calls (`poll`, `look_up`,
+/// A send is retried if the gateway certainly did not accept it and the error is retryable. After an unknown outcome it
+/// is retried only within [`Info::resend_window`], in which the gateway recognises the message by its key, or if the
+/// message has [`OnUnknown::Resend`](crate::OnUnknown::Resend). Read-only calls (`poll`, `look_up`,
 /// `fetch_media`, `health`) are retried likewise; `receive`, `send_indicator` and `upload_media`, which consumes its
 /// stream, are not. All calls share one [`Budget`], as do all channels wrapped by the same layer.
 ///
@@ -129,16 +130,14 @@ impl Retrying {
         &self,
         error: &Error,
         message: Option<&Message>,
-        attempts: u32,
-        started: Duration,
+        attempted: Attempts,
     ) -> Result<(), StopReason> {
-        let (retry, clock) = (&self.retry, &self.retry.clock);
+        let (retry, clock, attempts) = (&self.retry, &self.retry.clock, attempted.times);
         let now = clock.monotonic();
         if attempts == 1 && error.outcome() == Outcome::NotSent && !error.is_retryable() {
             // Refused before the network: it does not count as a first attempt of the budget.
             return Err(StopReason::Final);
         }
-        let attempted = Attempts { times: attempts, elapsed: now.saturating_sub(started) };
         if attempts == 1 {
             self.budget().record_first_attempt(now);
         }
@@ -149,6 +148,10 @@ impl Retrying {
         telemetry::retry_scheduled(&self.info, error, attempts, wait);
         clock.sleep(wait).await;
         Ok(())
+    }
+
+    fn attempted(&self, times: u32, started: Duration) -> Attempts {
+        Attempts::new(times, self.retry.clock.monotonic().saturating_sub(started))
     }
 
     /// Counts a success at the first attempt.
@@ -164,7 +167,9 @@ impl Retrying {
         let mut attempts = 1;
         loop {
             match call().await {
-                Err(error) if self.wait_for_retry(&error, None, attempts, started).await.is_ok() => attempts += 1,
+                Err(error) if self.wait_for_retry(&error, None, self.attempted(attempts, started)).await.is_ok() => {
+                    attempts += 1;
+                }
                 Ok(value) => {
                     self.record_success(attempts, started);
                     return Ok(value);
@@ -180,7 +185,7 @@ impl Retrying {
 impl Channel for Retrying {
     async fn send(&self, message: &Message) -> Result<Accepted> {
         let started = self.retry.clock.monotonic();
-        let (mut attempts, mut unknown) = (1, None::<Error>);
+        let (window, mut attempts, mut unknown) = (self.info.resend_window(message), 1, None::<Error>);
         loop {
             let error = match self.inner.send(message).await {
                 Ok(accepted) => {
@@ -189,11 +194,16 @@ impl Channel for Retrying {
                 }
                 Err(error) => error,
             };
-            // `OnUnknown::Resend` permits one resend after an unknown outcome.
+            let attempted = self.attempted(attempts, started);
+            let left = window.map(|window| window.saturating_sub(attempted.elapsed));
+            // `OnUnknown::Resend` permits one resend after an unknown outcome, outside the window.
             let resent = unknown.is_some() && error.outcome() == Outcome::Unknown;
-            let next = match resent {
+            let next = match resent && left.is_none_or(|left| left.is_zero()) {
                 true => Err(StopReason::Unknown),
-                false => self.wait_for_retry(&error, Some(message), attempts, started).await,
+                false => {
+                    let attempted = attempted.has_unknown(unknown.is_some()).repeatable_for(left);
+                    self.wait_for_retry(&error, Some(message), attempted).await
+                }
             };
             if let Err(reason) = next {
                 telemetry::not_retried(&self.info, &error, attempts, reason.as_str());

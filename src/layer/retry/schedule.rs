@@ -22,13 +22,17 @@ use crate::model::message::{Message, OnUnknown};
 /// use civic_messaging::{Error, ErrorKind, Timestamp};
 ///
 /// let schedule = Schedule::default();
-/// let attempts = Attempts { times: 1, elapsed: Duration::ZERO };
+/// let attempts = Attempts::new(1, Duration::ZERO);
 /// let busy = Error::new(ErrorKind::RateLimited, "too many").with_retry(true, Some(Duration::from_secs(7)));
 /// let wait = schedule.next(&busy, None, attempts, Timestamp::default(), 0).unwrap();
 /// assert_eq!(wait, Duration::from_secs(7));
 ///
 /// let unknown = Error::unknown("no response");
 /// assert_eq!(schedule.next(&unknown, None, attempts, Timestamp::default(), 0), Err(StopReason::Unknown));
+///
+/// // The gateway recognises a repeated send for another hour.
+/// let repeatable = attempts.repeatable_for(Some(Duration::from_secs(3600)));
+/// assert!(schedule.next(&unknown, None, repeatable, Timestamp::default(), 0).is_ok());
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "ScheduleWire")]
@@ -40,12 +44,37 @@ pub struct Schedule {
 }
 
 /// The attempts made so far.
+#[non_exhaustive]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Attempts {
     /// The number of attempts, including the first.
     pub times: u32,
     /// The time since the first attempt began.
     pub elapsed: Duration,
+    /// An earlier attempt has an unknown outcome.
+    pub has_unknown: bool,
+    /// The time from now within which a resend makes no second message: what is left of
+    /// [`Info::resend_window`](crate::Info::resend_window). `None` if it may make one.
+    pub repeatable_for: Option<Duration>,
+}
+
+impl Attempts {
+    /// Creates the attempts made so far, none with an unknown outcome, at a gateway without an idempotency window.
+    pub const fn new(times: u32, elapsed: Duration) -> Self {
+        Self { times, elapsed, has_unknown: false, repeatable_for: None }
+    }
+
+    /// Sets whether an earlier attempt has an unknown outcome.
+    #[must_use]
+    pub const fn has_unknown(self, has_unknown: bool) -> Self {
+        Self { has_unknown, ..self }
+    }
+
+    /// Sets the time from now within which a resend makes no second message.
+    #[must_use]
+    pub const fn repeatable_for(self, repeatable_for: Option<Duration>) -> Self {
+        Self { repeatable_for, ..self }
+    }
 }
 
 /// The reason why a call is not retried.
@@ -125,7 +154,8 @@ impl Schedule {
     ///
     /// # Errors
     /// The reason why there is no further attempt. After an unknown outcome that is [`StopReason::Unknown`], unless the
-    /// message has [`OnUnknown::Resend`].
+    /// message has [`OnUnknown::Resend`], or the next attempt comes while a resend makes no second message
+    /// ([`Attempts::repeatable_for`]).
     pub fn next(
         &self,
         error: &Error,
@@ -138,11 +168,16 @@ impl Schedule {
         let resend = message.is_some_and(|message| message.on_unknown == OnUnknown::Resend);
         let is_transient =
             matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::Unexpected | ErrorKind::RateLimited);
-        if unknown && !(resend && is_transient && error.accepted_parts().is_empty()) {
+        if unknown && !(is_transient && error.accepted_parts().is_empty()) {
             return Err(StopReason::Unknown);
         }
         if !unknown && !error.is_retryable() {
             return Err(StopReason::Final);
+        }
+        let repeats = (unknown || attempts.has_unknown) && !resend;
+        let repeatable_for = attempts.repeatable_for.filter(|_| repeats);
+        if repeats && repeatable_for.is_none() {
+            return Err(StopReason::Unknown);
         }
         if attempts.times >= self.attempts {
             return Err(StopReason::Attempts);
@@ -154,13 +189,21 @@ impl Schedule {
         if retry_after > RETRY_AFTER_MAX || expired || attempts.elapsed.saturating_add(wait) > self.within {
             return Err(StopReason::TooLate);
         }
+        if repeatable_for.is_some_and(|left| wait > left) {
+            return Err(StopReason::Unknown);
+        }
         Ok(wait)
+    }
+
+    /// Returns the time that doubles with each attempt.
+    pub(crate) fn backoff_after(&self, times: u32) -> Duration {
+        let doubled = 1_u32.checked_shl(times.saturating_sub(1)).unwrap_or(u32::MAX);
+        self.base.saturating_mul(doubled).min(self.max)
     }
 
     /// Returns a random part of the time that doubles with each attempt.
     fn jitter(&self, times: u32, random: u64) -> Duration {
-        let doubled = 1_u32.checked_shl(times.saturating_sub(1)).unwrap_or(u32::MAX);
-        let ceiling = self.base.saturating_mul(doubled).min(self.max);
+        let ceiling = self.backoff_after(times);
         // At most 24 hours are fewer than 2^47 nanoseconds: the product fits.
         let nanos = (ceiling.as_nanos() * u128::from(random)) >> 64;
         Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
@@ -229,7 +272,7 @@ mod tests {
     use super::*;
     use crate::Address;
 
-    const FIRST: Attempts = Attempts { times: 1, elapsed: Duration::ZERO };
+    const FIRST: Attempts = Attempts::new(1, Duration::ZERO);
 
     fn secs(secs: u64) -> Duration {
         Duration::from_secs(secs)
@@ -264,9 +307,29 @@ mod tests {
     }
 
     #[test]
+    fn unknown_outcome_is_repeated_within_the_window_only() {
+        let unknown = Error::unknown("no answer");
+        let next = |error: &Error, attempts| {
+            Schedule::new().next(error, Some(&message()), attempts, Timestamp::default(), u64::MAX)
+        };
+        let left = |left| FIRST.repeatable_for(Some(secs(left)));
+        assert!(next(&unknown, left(3)).is_ok());
+        assert_eq!(next(&unknown, left(0)), Err(StopReason::Unknown));
+        // After an unknown outcome even a refused connection is retried within the window only.
+        assert!(next(&busy(None), left(3).has_unknown(true)).is_ok());
+        assert_eq!(next(&busy(None), left(0).has_unknown(true)), Err(StopReason::Unknown));
+        assert_eq!(next(&busy(None), FIRST.has_unknown(true)), Err(StopReason::Unknown));
+        assert!(next(&busy(None), left(0)).is_ok());
+        let partial = Error::unknown("no answer").with_accepted_parts(vec![crate::MessageId::new("SM1")]);
+        assert_eq!(next(&partial, left(3)), Err(StopReason::Unknown));
+        let opted_out = Error::new(ErrorKind::OptedOut, "no");
+        assert_eq!(next(&opted_out, left(3).has_unknown(true)), Err(StopReason::Final));
+    }
+
+    #[test]
     fn attempts_time_limit_and_not_after_stop_retries() {
         let schedule = Schedule::new();
-        let after = |times, elapsed| Attempts { times, elapsed: secs(elapsed) };
+        let after = |times, elapsed| Attempts::new(times, secs(elapsed));
         let next_at = |attempts, error: &Error| schedule.next(error, None, attempts, Timestamp::default(), 0);
         assert_eq!(next_at(after(4, 0), &busy(None)), Err(StopReason::Attempts));
         assert_eq!(next_at(after(2, 59), &busy(None)), Ok(secs(1)));
@@ -308,7 +371,7 @@ mod tests {
             let millis = Duration::from_millis;
             let schedule = Schedule::new().attempts(u32::MAX).unwrap().within(Duration::MAX);
             let schedule = schedule.backoff(millis(base), millis(base + more).min(RETRY_AFTER_MAX)).unwrap();
-            match schedule.next(&busy(after), None, Attempts { times, elapsed: Duration::ZERO }, Timestamp::default(), random) {
+            match schedule.next(&busy(after), None, Attempts::new(times, Duration::ZERO), Timestamp::default(), random) {
                 Ok(wait) => {
                     prop_assert!((RETRY_AFTER_MIN..=RETRY_AFTER_MAX).contains(&wait));
                     prop_assert!(wait >= after.unwrap_or_default());

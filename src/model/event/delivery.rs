@@ -10,7 +10,7 @@ use crate::model::clock::Timestamp;
 use crate::model::delivery::DeliveryState;
 use crate::model::error::ErrorKind;
 use crate::model::id::{Code, MessageId, Word};
-use crate::model::message::Money;
+use crate::model::message::Price;
 
 /// A delivery state of one or more of our messages.
 #[non_exhaustive]
@@ -29,7 +29,7 @@ pub struct Delivery {
     /// The reason for a failure.
     pub failure: Option<Failure>,
     /// The price, if reported.
-    pub price: Option<Money>,
+    pub price: Option<Price>,
     /// The gateway's billing category: `regular/utility`, `free_customer_service/service`.
     pub billing: Option<String>,
     /// The number of parts billed, if reported.

@@ -5,7 +5,7 @@ use std::fmt;
 use bytes::Bytes;
 
 use super::Loss;
-use super::money::Money;
+use super::money::Price;
 use crate::model::address::Address;
 use crate::model::delivery::DeliveryState;
 use crate::model::id::{MessageId, Word};
@@ -28,7 +28,7 @@ pub struct Accepted {
     /// The number of parts counted by the gateway, if reported.
     pub segments: Option<u32>,
     /// The price, if reported at once.
-    pub price: Option<Money>,
+    pub price: Option<Price>,
     /// The gateway's changes to the text, if reported: GOV.UK Notify rewrites characters.
     pub losses: Vec<Loss>,
     /// The remaining quota, if reported: X does.

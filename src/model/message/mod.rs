@@ -20,7 +20,7 @@ pub use self::choice::{Choice, InfoField, InfoRequest, Link, Row, Section};
 pub use self::content::{ContactCard, Content, LabelledValue, Native, Reaction};
 pub use self::location::Location;
 pub use self::media::{Media, MediaKind, MediaRef, MediaSource};
-pub use self::money::{Currency, Money};
+pub use self::money::{Credits, Currency, Money, Price};
 pub use self::template::{Parameter, Template, TemplateButton, TemplateHeader};
 use crate::model::address::Address;
 use crate::model::clock::Timestamp;
@@ -295,8 +295,10 @@ pub enum Purpose {
 
 /// The action for a message with an unknown outcome ([`Outcome::Unknown`](crate::Outcome::Unknown)).
 ///
-/// None of the built-in gateways rejects a duplicate, so the sender must choose between a possible duplicate and a
-/// possible loss: a demand for payment must not arrive twice, a flood warning must arrive.
+/// None of the built-in gateways recognises a repeated send, so the sender must choose between a possible duplicate and a
+/// possible loss: a demand for payment must not arrive twice, a flood warning must arrive. Where a gateway does
+/// ([`Capability::idempotency_window`](crate::Capability::idempotency_window)), the message is first sent again within
+/// that window, whatever the choice.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum OnUnknown {

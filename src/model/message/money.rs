@@ -1,4 +1,4 @@
-//! Amounts of money, exact to a millionth.
+//! Prices: amounts of money or of a gateway's credits, exact to a millionth.
 
 use std::fmt;
 
@@ -23,6 +23,78 @@ pub struct Money {
     pub currency: Currency,
 }
 
+/// A number of a gateway's credits, which a council buys in advance, at a price of its own.
+///
+/// ```
+/// use civic_messaging::message::Credits;
+///
+/// let price = Credits::parse("1.5")?;
+/// assert_eq!((price.micros, price.to_string().as_str()), (1_500_000, "1.500000 credits"));
+/// # Ok::<(), civic_messaging::Error>(())
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Credits {
+    /// Millionths of a credit.
+    pub micros: i64,
+}
+
+/// The price of a message as the gateway reports it: in money, or in credits without a currency.
+///
+/// ```
+/// use civic_messaging::message::{Credits, Money, Price};
+///
+/// let prices = [Price::from(Money::parse("0.04", "GBP")?), Price::from(Credits::parse("1.5")?)];
+/// assert_eq!(prices.map(|price| price.to_string()), ["0.040000 GBP", "1.500000 credits"]);
+/// # Ok::<(), civic_messaging::Error>(())
+/// ```
+#[non_exhaustive]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Price {
+    /// An amount of money.
+    Money(Money),
+    /// A number of credits.
+    Credits(Credits),
+}
+
+impl Price {
+    /// Returns the millionths of the currency's main unit, or of a credit.
+    pub fn micros(&self) -> i64 {
+        match self {
+            Self::Money(money) => money.micros,
+            Self::Credits(credits) => credits.micros,
+        }
+    }
+
+    /// Returns the amount, if it is money.
+    pub fn as_money(&self) -> Option<Money> {
+        match self {
+            Self::Money(money) => Some(*money),
+            Self::Credits(_) => None,
+        }
+    }
+
+    /// Returns the credits, if it is a number of those.
+    pub fn as_credits(&self) -> Option<Credits> {
+        match self {
+            Self::Credits(credits) => Some(*credits),
+            Self::Money(_) => None,
+        }
+    }
+}
+
+impl From<Money> for Price {
+    fn from(money: Money) -> Self {
+        Self::Money(money)
+    }
+}
+
+impl From<Credits> for Price {
+    fn from(credits: Credits) -> Self {
+        Self::Credits(credits)
+    }
+}
+
 /// An ISO 4217 code: three uppercase letters.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Currency([u8; 3]);
@@ -34,9 +106,7 @@ impl Money {
     /// [`ErrorKind::InvalidMessage`](crate::ErrorKind::InvalidMessage) if it is not a decimal number, has more than six
     /// places that are not zero, or is out of range.
     pub fn parse(amount: &str, currency: &str) -> Result<Self> {
-        let micros =
-            micros(amount).ok_or_else(|| Error::invalid("amount", "is not a decimal number with up to six places"))?;
-        Ok(Self { micros, currency: Currency::new(currency)? })
+        Ok(Self { micros: parse(amount)?, currency: Currency::new(currency)? })
     }
 
     /// Parses an amount as written in JSON, rounded to micros, half away from zero.
@@ -55,9 +125,34 @@ impl Money {
     /// [`ErrorKind::InvalidMessage`](crate::ErrorKind::InvalidMessage) if it is not a decimal number or is out of
     /// range.
     pub fn rounded(amount: &str, currency: &str) -> Result<Self> {
-        let micros = rounded_micros(amount).ok_or_else(|| Error::invalid("amount", "is not a decimal number"))?;
-        Ok(Self { micros, currency: Currency::new(currency)? })
+        Ok(Self { micros: rounded(amount)?, currency: Currency::new(currency)? })
     }
+}
+
+impl Credits {
+    /// Parses a number as gateways write it: decimal, with up to six places.
+    ///
+    /// # Errors
+    /// As [`Money::parse`].
+    pub fn parse(amount: &str) -> Result<Self> {
+        parse(amount).map(|micros| Self { micros })
+    }
+
+    /// Parses a number as written in JSON, rounded to micros: see [`Money::rounded`].
+    ///
+    /// # Errors
+    /// As [`Money::rounded`].
+    pub fn rounded(amount: &str) -> Result<Self> {
+        rounded(amount).map(|micros| Self { micros })
+    }
+}
+
+fn parse(amount: &str) -> Result<i64> {
+    micros(amount).ok_or_else(|| Error::invalid("amount", "is not a decimal number with up to six places"))
+}
+
+fn rounded(amount: &str) -> Result<i64> {
+    rounded_micros(amount).ok_or_else(|| Error::invalid("amount", "is not a decimal number"))
 }
 
 /// Accepts `5e-05`, as JSON and Python write small numbers.
@@ -105,11 +200,31 @@ fn micros(amount: &str) -> Option<i64> {
     Some(if negative { -micros } else { micros })
 }
 
+/// Writes millionths of a unit.
+fn write(f: &mut fmt::Formatter<'_>, micros: i64, unit: &str) -> fmt::Result {
+    let sign = if micros < 0 { "-" } else { "" };
+    let (whole, fraction) = (micros.unsigned_abs() / 1_000_000, micros.unsigned_abs() % 1_000_000);
+    write!(f, "{sign}{whole}.{fraction:06} {unit}")
+}
+
 impl fmt::Display for Money {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let sign = if self.micros < 0 { "-" } else { "" };
-        let (whole, fraction) = (self.micros.unsigned_abs() / 1_000_000, self.micros.unsigned_abs() % 1_000_000);
-        write!(f, "{sign}{whole}.{fraction:06} {}", self.currency)
+        write(f, self.micros, self.currency.as_str())
+    }
+}
+
+impl fmt::Display for Credits {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write(f, self.micros, "credits")
+    }
+}
+
+impl fmt::Display for Price {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Money(money) => money.fmt(f),
+            Self::Credits(credits) => credits.fmt(f),
+        }
     }
 }
 
@@ -170,6 +285,18 @@ mod tests {
             assert!(Money::parse(wrong, "USD").is_err(), "{wrong}");
         }
         assert!(Money::parse("1", "POUND").is_err());
+    }
+
+    #[test]
+    fn price_round_trips_through_serde_in_each_unit() {
+        for (price, json) in [
+            (Money::parse("0.04", "GBP").unwrap().into(), r#"{"money":{"micros":40000,"currency":"GBP"}}"#),
+            (Price::from(Credits::rounded("1.5000001").unwrap()), r#"{"credits":{"micros":1500000}}"#),
+        ] {
+            assert_eq!(serde_json::to_string(&price).unwrap(), json);
+            assert_eq!(serde_json::from_str::<Price>(json).unwrap(), price);
+        }
+        assert!(Credits::parse("1.5000001").is_err() && Credits::rounded("one").is_err());
     }
 
     #[test]

@@ -19,7 +19,7 @@ use crate::model::digest::Digest;
 use crate::model::error::ErrorKind;
 use crate::model::event::{Delivery, DeliveryOf, Envelope, Inbound, InboundContent, OptOutScope, Raw};
 use crate::model::id::AccountId;
-use crate::model::message::{Message, Money, OnUnknown, Purpose};
+use crate::model::message::{Credits, Message, Money, OnUnknown, Purpose};
 use crate::model::poll::Cursor;
 use crate::model::random::{Random, SeededRandom};
 use crate::policy::{Decision, Reason};
@@ -133,6 +133,7 @@ each! {
     file_without_references_is_removed
     file_being_removed_is_fetched_again
     early_deliveries_are_kept_for_thirty_days
+    price_in_credits_is_stored_without_a_currency
     status_has_every_attempt
     status_of_a_refusal_has_its_rule
     settled_event_has_its_message
@@ -1511,7 +1512,7 @@ async fn id_reported_with_a_key_is_stored(store: &dyn Engine, other: &dyn Engine
 async fn message_is_found_by_reference_of_an_attempt(store: &dyn Engine, other: &dyn Engine) {
     let id = put(store, new("k", 1)).await;
     let claimed = claim(store, at(1)).await;
-    let under = attempt(at(2)).with_reference(Some("digest".to_owned()));
+    let under = Attempt { reference: Some("digest".to_owned()), ..attempt(at(2)) };
     assert!(store.begin(claimed[0].hold, under).await.unwrap());
     let lost = End { state: State::Unknown, due: Some(at(4)), ..end("unknown") };
     assert!(store.finish(claimed[0].hold, lost).await.unwrap());
@@ -1534,7 +1535,7 @@ async fn early_delivery_is_applied_by_reference(store: &dyn Engine, other: &dyn 
     let early = delivery("unheard", DeliveryState::Sent).with_key(Some("digest".to_owned()));
     assert_eq!(brought(other, early).await, 1);
     let claimed = claim(store, at(1)).await;
-    let under = attempt(at(2)).with_reference(Some("digest".to_owned()));
+    let under = Attempt { reference: Some("digest".to_owned()), ..attempt(at(2)) };
     assert!(store.begin(claimed[0].hold, under).await.unwrap());
     let lost = End { state: State::Unknown, due: Some(at(9)), ..end("unknown") };
     assert!(store.finish(claimed[0].hold, lost).await.unwrap());
@@ -1990,10 +1991,17 @@ async fn sent_again(store: &dyn Engine) -> Id {
     assert!(store.finish(claimed[0].hold, failed(ErrorKind::RateLimited, "80007")).await.unwrap());
     let claimed = claim(store, at(5)).await;
     begin_at(store, &claimed[0], at(6)).await;
-    let price = Some(Money::parse("0.0400", "GBP").unwrap());
+    let price = Some(Money::parse("0.0400", "GBP").unwrap().into());
     let end = End { segments: Some(2), price, now: at(7), ..accepted("id") };
     assert!(store.finish(claimed[0].hold, end).await.unwrap());
     id
+}
+
+async fn price_in_credits_is_stored_without_a_currency(store: &dyn Engine, other: &dyn Engine) {
+    let price = Some(Credits::parse("1.5").unwrap().into());
+    let id = sent(store, "k", End { price, ..accepted("id") }).await;
+    let status = other.status(id).await.unwrap().unwrap();
+    assert_eq!((status.price, status.history[0].price), (price, price));
 }
 
 async fn status_has_every_attempt(store: &dyn Engine, other: &dyn Engine) {
@@ -2002,7 +2010,7 @@ async fn status_has_every_attempt(store: &dyn Engine, other: &dyn Engine) {
     assert_eq!((&*status.key, status.tag.as_deref(), status.attempts), ("k", Some("bins"), 2));
     assert_eq!(status.recipient, Some(new("k", 1).message.to));
     assert_eq!((status.kind, status.code.as_deref(), status.segments), (None, None, Some(2)));
-    assert_eq!(status.price, Some(Money::parse("0.04", "GBP").unwrap()));
+    assert_eq!(status.price, Some(Money::parse("0.04", "GBP").unwrap().into()));
     let [first, second] = &*status.history else { panic!("{status:?}") };
     assert_eq!(
         (&*first.gateway, first.account.as_str(), first.begun, first.ended),

@@ -106,7 +106,7 @@ impl Switchboard {
     /// Decides whether and when to fetch the file again.
     fn after(&self, claimed: &ClaimedFile, error: Error) -> Fetched {
         let (now, tries) = (self.0.clock.now(), claimed.hold.tries);
-        let tried = Attempts { times: tries.unsigned_abs(), elapsed: now.since(claimed.taken_in) };
+        let tried = Attempts::new(tries.unsigned_abs(), now.since(claimed.taken_in));
         // A fetch has no effect at the gateway, so its outcome does not matter.
         let error = error.with_outcome(Outcome::NotSent);
         // A fault of the account never makes a fetch final.

@@ -133,14 +133,12 @@ impl Switchboard {
         self.0.to_read.notify_all();
     }
 
-    /// Polls every channel that supports it, concurrently.
+    /// Polls the channels that are received by poll, concurrently.
     async fn poll_all(self) {
         let mut polled = JoinSet::new();
-        for channel in self.0.lines.values().flat_map(|line| &line.channels) {
-            if channel.info().capability.poll {
-                let (switchboard, channel) = (self.clone(), channel.clone());
-                polled.spawn(async move { log_failure("poll", switchboard.poll(&channel).await) });
-            }
+        for channel in &self.0.polled {
+            let (switchboard, channel) = (self.clone(), channel.clone());
+            polled.spawn(async move { log_failure("poll", switchboard.poll(&channel).await) });
         }
         while polled.join_next().await.is_some() {}
         self.0.to_read.notify_all();

@@ -1,7 +1,7 @@
 //! The send of one message, from the claim to its outcome.
 
-use std::borrow::Cow;
 use std::mem;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -9,7 +9,9 @@ use tokio::sync::SemaphorePermit;
 
 use super::super::lanes::{account_of, bound_lane, unbound_lane};
 use super::super::outbox::{AttemptContext, EXPIRED, NextSuppliers};
-use super::super::record::{Attempt, Claimed, End, NOT_DECIDED, OPTED_OUT, PutOff, Ruling, Settle};
+use super::super::record::{
+    Attempt, CLOCK_TOLERANCE, Claimed, End, NOT_DECIDED, OPTED_OUT, PutOff, Ruling, Settle, reference_of,
+};
 use super::super::status::State;
 use super::super::suspension::{AccountEffect, AccountState};
 use super::super::{Account, Line, Switchboard, account, account_id, lock};
@@ -72,6 +74,8 @@ enum Blocked {
     LanePaused(Duration),
     /// Waits in another lane: only one account may send it.
     Bound(String),
+    /// An earlier attempt may have been accepted, and its account no longer recognises the message.
+    Unrepeatable(Box<Message>),
     /// The policy deferred or refused it.
     Policy(Box<Ruling>),
     /// The store failed.
@@ -211,8 +215,11 @@ impl Switchboard {
             return Err(self.put_off_unhandled(claimed, "unreadable", why).await);
         };
         let message = current_message(claimed, message, now)?;
+        if claimed.repeated().is_some_and(|last| !self.can_repeat(last, line, &message, now)) {
+            return Err(Blocked::Unrepeatable(Box::new(message)));
+        }
         if account_of(&claimed.lane).is_none()
-            && let Some(account) = line.only_account(&message, &claimed.attempts)
+            && let Some(account) = line.only_account(&message, &claimed.attempts, now)
         {
             return Err(Blocked::Bound(bound_lane(&claimed.lane, &account)));
         }
@@ -227,6 +234,21 @@ impl Switchboard {
                 Err(blocked)
             }
         }
+    }
+
+    /// Returns `true` if the account of an attempt makes no second message of a resend now.
+    fn can_repeat(&self, attempt: &Attempt, line: &Line, message: &Message, now: Timestamp) -> bool {
+        let latest = Timestamp::from_millis(self.0.latest.load(Ordering::Acquire));
+        let same = |channel: &&Arc<dyn Channel>| {
+            let info = channel.info();
+            attempt.is_by(channel)
+                && info.resend_window(message).is_some()
+                && reference_of(info, message) == attempt.reference
+        };
+        // After the clock was set back, the age of an attempt is unknown.
+        attempt.is_repeatable(now)
+            && latest.since(now) <= CLOCK_TOLERANCE
+            && line.suppliers(&message.to).iter().any(same)
     }
 
     /// Sends a message for which a token was taken.
@@ -268,7 +290,8 @@ impl Switchboard {
             self.is_healthy(supplier, account_state).await?;
         }
         // From here on the outcome is unknown if this process ends.
-        if !self.record_begin(claimed, message, supplier).await? {
+        let attempt = Attempt::next(&supplier.channel, message, &claimed.attempts, inner.clock.now());
+        if !self.record_begin(claimed, attempt.clone()).await? {
             return Ok(Ended::NotSent);
         }
         token.spend();
@@ -280,7 +303,7 @@ impl Switchboard {
             None => error.with_gateway(supplier.channel.info().gateway),
             Some(_) => error,
         });
-        Ok(self.ended(claimed, message, supplier, &token, begun, &sent).await)
+        Ok(self.ended(claimed, message, supplier, &token, (begun, attempt), &sent).await)
     }
 
     /// Serialises messages during whose send a process has ended: if this process ends too, the cause is known.
@@ -359,7 +382,7 @@ impl Switchboard {
         let Some(medium) = suppliers.first().map(|channel| channel.info().medium.as_str().to_owned()) else {
             return Err(Blocked::End(State::Parked, "no channel of the line reaches this address any more"));
         };
-        let next_suppliers = NextSuppliers::new(&suppliers, message, &claimed.attempts);
+        let next_suppliers = NextSuppliers::new(&suppliers, message, &claimed.attempts, inner.clock.now());
         if next_suppliers.is_empty() {
             return Err(Blocked::End(State::Parked, "no channel of the line can carry it"));
         }
@@ -416,12 +439,8 @@ impl Switchboard {
     }
 
     /// Records the start of the send. Returns `false` if the message no longer waits, or another worker has claimed it.
-    async fn record_begin(&self, claimed: &Claimed, message: &Message, supplier: &Supplier) -> Result<bool> {
+    async fn record_begin(&self, claimed: &Claimed, attempt: Attempt) -> Result<bool> {
         let (store, clock) = (&self.0.store.0, &self.0.clock);
-        let info = supplier.channel.info();
-        let reference = info.reference(message);
-        let reference = reference.and_then(|name| if let Cow::Owned(digest) = name { Some(digest) } else { None });
-        let attempt = Attempt::new(info.gateway, info.account.as_str(), clock.now()).with_reference(reference);
         let record_begin = store.begin(claimed.hold, attempt).await;
         // Release it as soon as the store works again, rather than when the lease expires.
         while record_begin.is_err() && store.unclaim(claimed.hold).await.is_err() {
@@ -437,7 +456,7 @@ impl Switchboard {
         message: &Message,
         supplier: &Supplier,
         token: &Token<'_>,
-        begun: Duration,
+        (begun, attempt): (Duration, Attempt),
         sent: &Result<Accepted>,
     ) -> Ended {
         let (inner, mono, now) = (&*self.0, self.0.clock.monotonic(), self.0.clock.now());
@@ -455,6 +474,8 @@ impl Switchboard {
             schedule: &inner.schedule,
             times: u32::try_from(tries().count()).unwrap_or(u32::MAX).saturating_add(1),
             began: began.unwrap_or(now),
+            has_unknown: claimed.repeated().is_some(),
+            repeatable_for: attempt.repeatable_until.map(|until| until.since(now)),
             another: supplier.next_suppliers.has_another(),
             later: supplier.next_suppliers.has_later(),
             now,
@@ -466,7 +487,7 @@ impl Switchboard {
             AccountEffect::Unaffected | AccountEffect::Resumed(_) => end,
         };
         let end = end.after(&claimed.attempts);
-        let lane = if supplier.is_one_of_several { self.next_lane(claimed, message, supplier, &end) } else { None };
+        let lane = if supplier.is_one_of_several { self.next_lane(claimed, message, attempt, &end) } else { None };
         let end = End { lane, ..end };
         // If this is not recorded, the next worker finds an unknown outcome: retry for as long as this process lives.
         let finished = loop {
@@ -499,14 +520,12 @@ impl Switchboard {
     }
 
     /// Returns the lane in which a message waits after an attempt, if that is another.
-    fn next_lane(&self, claimed: &Claimed, message: &Message, supplier: &Supplier, end: &End) -> Option<String> {
+    fn next_lane(&self, claimed: &Claimed, message: &Message, attempt: Attempt, end: &End) -> Option<String> {
         let line = self.0.line(&claimed.line).ok().filter(|_| !end.state.is_settled())?;
-        let info = supplier.channel.info();
-        let begun = Attempt::new(info.gateway, info.account.as_str(), end.now);
         let is_unknown = end.outcome == Outcome::Unknown.as_str();
-        let last = Attempt { is_unknown, passing: end.passing, bound: end.bound, ..begun };
+        let last = Attempt { is_unknown, passing: end.passing, bound: end.bound, ..attempt };
         let attempts: Vec<_> = claimed.attempts.iter().cloned().chain([last]).collect();
-        let lane = match line.only_account(message, &attempts) {
+        let lane = match line.only_account(message, &attempts, end.now) {
             Some(account) => bound_lane(&claimed.lane, &account),
             None => unbound_lane(&claimed.lane).to_owned(),
         };
@@ -520,10 +539,11 @@ impl Switchboard {
         match blocked {
             Blocked::End(state, why) => {
                 let end = End::without_attempt(state, why, inner.clock.now()).after(&claimed.attempts);
-                if inner.store.0.finish(hold, end.clone()).await? {
-                    inner.log_state(&claimed.line, Some(hold.id), end.state, end.reason.as_deref(), to);
-                }
-                Ok(())
+                self.end_without_attempt(claimed, end, to).await
+            }
+            Blocked::Unrepeatable(message) => {
+                let end = End::unrepeatable(&message, inner.clock.now());
+                self.end_without_attempt(claimed, end, Some(&message.to)).await
             }
             Blocked::PutOff(off) => {
                 if inner.store.0.put_off(hold, off).await? {
@@ -542,6 +562,15 @@ impl Switchboard {
             }
             Blocked::Failed(error) => Err(error),
         }
+    }
+}
+
+impl Switchboard {
+    async fn end_without_attempt(&self, claimed: &Claimed, end: End, to: Option<&Address>) -> Result<()> {
+        if self.0.store.0.finish(claimed.hold, end.clone()).await? {
+            self.0.log_state(&claimed.line, Some(claimed.hold.id), end.state, end.reason.as_deref(), to);
+        }
+        Ok(())
     }
 }
 

@@ -91,6 +91,10 @@ pub(super) async fn declared_capabilities_are_recorded(run: &Run<'_>) -> CheckRe
         ),
     ];
     let missing: Vec<_> = needed.iter().filter(|(declared, there, _)| *declared && !there).map(|row| row.2).collect();
+    ensure!(
+        can.poll || !can.webhook_excludes_poll,
+        "the capability declares `webhook_excludes_poll`, and no `poll` to exclude"
+    );
     ensure!(missing.is_empty(), "the capability declares it, and it is not recorded: {}", missing.join("; "));
     // A recording without its declaration would be skipped by every check that is chosen by what is declared.
     let extra = [

@@ -1,5 +1,8 @@
 //! Checks of sends.
 
+use std::collections::BTreeMap;
+use std::time::Duration;
+
 use futures_core::future::BoxFuture;
 use serde::{Deserialize, Serialize};
 
@@ -9,6 +12,7 @@ use crate::model::capability::{TextLimit, Unit};
 use crate::model::error::{ErrorKind, Outcome, Result};
 use crate::model::message::{Accepted, GatewayOptions, Message};
 use crate::testing::fake_gateway::FakeGateway;
+use crate::testing::request::ReceivedRequest;
 use crate::testing::run::{CallResult, CheckError, CheckResult, Pace, Replayed, Run, applies, ensure};
 use crate::testing::step::{SocketFault, Step};
 use crate::testing::subject::{Call, Expectation};
@@ -191,13 +195,57 @@ pub(super) async fn key_of_any_length_is_sent_as_a_reference(run: &Run<'_>) -> C
     Ok(())
 }
 
+/// With an idempotency window, each send of a message carries the same key, and another message another one.
+pub(super) async fn repeated_send_carries_the_same_key(run: &Run<'_>) -> CheckResult {
+    let Some(window) = run.info.capability.idempotency_window else {
+        return applies(false, "declares no idempotency window");
+    };
+    let limit = run.info.capability.reference_limit();
+    ensure!(limit >= REFERENCE_MIN, "a window needs references of at least {REFERENCE_MIN} bytes, got {limit}");
+    let (model, seed) = (run.model()?, run.seed.get());
+    let mut requests = Vec::new();
+    // The same message again from another process, with other random bytes and half a window later.
+    for (nth, key) in ["conformance-key-1", "conformance-key-2", "conformance-key-1"].into_iter().enumerate() {
+        if nth == 2 {
+            run.seed.set(seed.wrapping_add(1));
+            run.later.set(window / 2);
+        }
+        let gateway = FakeGateway::start().await;
+        model.expect(&gateway, |step| step);
+        let sent = run.connect(&gateway.base_url(), Pace::Patient)?.send(&model.message().clone().key(key)).await;
+        sent.map_err(|error| format!("send {} with a key: expected acceptance, got {error}", nth + 1))?;
+        requests.push(gateway.asked().last().map(ReceivedRequest::fields).unwrap_or_default());
+    }
+    run.seed.set(seed);
+    run.later.set(Duration::ZERO);
+    let of = |nth: usize, place: &String| requests.get(nth).and_then(|fields: &BTreeMap<_, _>| fields.get(place));
+    let is_key =
+        |place: &&String| of(0, place) == of(2, place) && of(0, place) != of(1, place) && of(1, place).is_some();
+    let places = || requests.iter().flat_map(BTreeMap::keys);
+    ensure!(
+        places().any(|place| is_key(&place)),
+        "the same message sent twice, and another: expected a key that is the same for one message and differs between \
+         messages, got none in any header, parameter or member"
+    );
+    let named = |place: &&String| ["idempot", "dedup"].iter().any(|word| place.to_ascii_lowercase().contains(word));
+    match places().filter(named).find(|place| !is_key(place)) {
+        Some(place) => Err(CheckError::Failed(format!(
+            "{place}: expected the same value for one message and another for another, got otherwise"
+        ))),
+        None => Ok(()),
+    }
+}
+
+/// The minimum length of references that identify messages, in bytes.
+const REFERENCE_MIN: usize = 8;
+
 /// A message whose `not_after` has passed, by the context's clock, is not sent.
 pub(super) async fn expired_message_is_not_sent(run: &Run<'_>) -> CheckResult {
     let model = run.sample()?;
     let gateway = FakeGateway::start().await;
     gateway.always(model.last());
     let channel = run.connect(&gateway.base_url(), Pace::Patient)?;
-    let late = model.message().clone().not_after(run.subject.now().minus(std::time::Duration::from_millis(1)));
+    let late = model.message().clone().not_after(run.subject.now().minus(Duration::from_millis(1)));
     let sent = channel.send(&late).await;
     not_sent(run, &gateway, "a message whose time has passed", sent, &[ErrorKind::InvalidMessage])
 }

@@ -210,7 +210,7 @@ pub(super) async fn read_claimed(db: &Session, ids: &[i64]) -> Result<Vec<Claime
     let tries =
         "SELECT gateway, account, begun, message, outcome IS NOT DISTINCT FROM 'unknown', passing, ended IS NULL,
                 outcome IS NOT DISTINCT FROM 'suspended', bound, reference,
-                n <= (SELECT earlier FROM civic_messaging.message WHERE id = message)
+                n <= (SELECT earlier FROM civic_messaging.message WHERE id = message), repeatable_until
          FROM civic_messaging.attempt WHERE message = ANY ($1) ORDER BY message, n";
     let mut attempts = HashMap::<i64, Vec<Attempt>>::new();
     for of in db.rows(tries, &[&ids]).await? {
@@ -218,7 +218,20 @@ pub(super) async fn read_claimed(db: &Session, ids: &[i64]) -> Result<Vec<Claime
         let (is_unknown, passing, died) = (of.try_get(4)?, of.try_get(5)?, of.try_get(6)?);
         let (suspended, bound, reference) = (of.try_get(7)?, of.try_get(8)?, of.try_get(9)?);
         let earlier = of.try_get(10)?;
-        let attempt = Attempt { gateway, account, at, reference, is_unknown, passing, died, suspended, bound, earlier };
+        let repeatable_until = of.try_get::<_, Option<i64>>(11)?.map(Timestamp::from_millis);
+        let attempt = Attempt {
+            gateway,
+            account,
+            at,
+            reference,
+            is_unknown,
+            passing,
+            died,
+            suspended,
+            bound,
+            earlier,
+            repeatable_until,
+        };
         attempts.entry(of.try_get(3)?).or_default().push(attempt);
     }
     let mut claimed = Vec::with_capacity(ids.len());

@@ -12,6 +12,7 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 use std::fmt;
 use std::future::Future;
+use std::mem;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -127,6 +128,15 @@ impl Postgres {
     /// Converts a program's time to the clock of the database.
     fn at(&self, at: Timestamp) -> Timestamp {
         self.sessions.theirs(at)
+    }
+
+    /// Converts the times of attempts to a program's clock.
+    fn by_our_clock(&self, mut claimed: Vec<Claimed>) -> Vec<Claimed> {
+        for of in &mut claimed {
+            let attempts = mem::take(&mut of.attempts).into_iter();
+            of.attempts = attempts.map(|attempt| attempt.by_clock(|at| self.sessions.ours(at))).collect();
+        }
+        claimed
     }
 
     fn settle_at(&self, settle: Settle) -> Settle {
@@ -246,6 +256,7 @@ impl Engine for Postgres {
         let mut claims =
             self.sessions.run(rooms, move |db, rooms| Box::pin(claim::claim(db, now, lease, rooms))).await?;
         claims.next_due = claims.next_due.map(|due| self.sessions.ours(due));
+        claims.claimed = self.by_our_clock(claims.claimed);
         Ok(claims)
     }
 
@@ -335,11 +346,12 @@ impl Engine for Postgres {
     }
 
     async fn read(&self, ids: Vec<i64>) -> Result<Vec<Claimed>> {
-        self.sessions.run(ids, move |db, ids| Box::pin(read_claimed(db, ids))).await
+        let read = self.sessions.run(ids, move |db, ids| Box::pin(read_claimed(db, ids))).await?;
+        Ok(self.by_our_clock(read))
     }
 
     async fn begin(&self, hold: Hold, attempt: Attempt) -> Result<bool> {
-        let attempt = Attempt { at: self.at(attempt.at), ..attempt };
+        let attempt = attempt.by_clock(|at| self.at(at));
         self.working
             .run(Kind::Begin, Some(hold.id.0), attempt, move |db, attempt| Box::pin(begin(db, hold, attempt)))
             .await
@@ -373,7 +385,8 @@ impl Engine for Postgres {
 
     async fn look_ups_due(&self, now: Timestamp, wait: Duration, max: u32) -> Result<Vec<Claimed>> {
         let now = self.at(now);
-        self.sessions.run((), move |db, ()| Box::pin(look_ups_due(db, now, wait, max))).await
+        let due = self.sessions.run((), move |db, ()| Box::pin(look_ups_due(db, now, wait, max))).await?;
+        Ok(self.by_our_clock(due))
     }
 
     async fn hold_fallback(&self, id: Id) -> Result<()> {

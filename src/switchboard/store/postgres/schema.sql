@@ -99,6 +99,8 @@ CREATE TABLE civic_messaging.attempt (
     begun BIGINT NOT NULL,
     -- The reference sent in place of a key that is too long for the gateway.
     reference TEXT,
+    -- The time until which the account makes no second message of a resend.
+    repeatable_until BIGINT,
     ended BIGINT,
     outcome TEXT,
     kind TEXT,
@@ -108,7 +110,7 @@ CREATE TABLE civic_messaging.attempt (
     -- It must not fail over to another account.
     bound BOOLEAN NOT NULL DEFAULT false,
     segments INTEGER,
-    -- The price from the gateway, in millionths of the currency.
+    -- The price from the gateway, in millionths of the currency: of a credit, if there is none.
     price BIGINT,
     currency TEXT,
     PRIMARY KEY (message, n)

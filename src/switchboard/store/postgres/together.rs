@@ -17,6 +17,7 @@ use super::session::{Fault, Session};
 use super::{indexed, state, text};
 use crate::model::clock::Timestamp;
 use crate::model::id::MessageId;
+use crate::model::message::Price;
 
 /// A statement issued by a piece of work.
 pub(super) trait Call: Sized + Send + Sync {
@@ -213,11 +214,11 @@ impl Call for BeginOf {
     async fn all(db: &Session, calls: &[Self]) -> Result<Vec<bool>, Fault> {
         let begin = "WITH begun AS (
                  UPDATE civic_messaging.message AS m SET state = 'sending', attempts = m.attempts + 1
-                 FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::text[], $5::text[], $6::text[])
-                     AS of (id, fence, at, gateway, account, reference)
+                 FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::text[], $5::text[], $6::text[], $7::bigint[])
+                     AS of (id, fence, at, gateway, account, reference, repeatable_until)
                  WHERE m.id = of.id AND m.fence = of.fence AND m.state = 'claimed' AND m.lease > of.at
-                 RETURNING m.id, m.attempts, of.gateway, of.account, of.at, of.reference)
-             INSERT INTO civic_messaging.attempt (message, n, gateway, account, begun, reference)
+                 RETURNING m.id, m.attempts, of.gateway, of.account, of.at, of.reference, of.repeatable_until)
+             INSERT INTO civic_messaging.attempt (message, n, gateway, account, begun, reference, repeatable_until)
              SELECT * FROM begun RETURNING message";
         let ids: Vec<_> = calls.iter().map(|Self(hold, _)| hold.id.0).collect();
         let fences: Vec<_> = calls.iter().map(|Self(hold, _)| hold.fence).collect();
@@ -225,7 +226,9 @@ impl Call for BeginOf {
         let gateways: Vec<_> = calls.iter().map(|Self(_, attempt)| text(&attempt.gateway)).collect();
         let accounts: Vec<_> = calls.iter().map(|Self(_, attempt)| text(&attempt.account)).collect();
         let references: Vec<_> = calls.iter().map(|Self(_, attempt)| attempt.reference.as_deref()).collect();
-        let begun = db.rows(begin, &[&ids, &fences, &at, &gateways, &accounts, &references]).await?;
+        let until: Vec<_> =
+            calls.iter().map(|Self(_, attempt)| attempt.repeatable_until.map(Timestamp::as_millis)).collect();
+        let begun = db.rows(begin, &[&ids, &fences, &at, &gateways, &accounts, &references, &until]).await?;
         let begun = begun.iter().map(|row| row.try_get(0)).collect::<Result<Vec<i64>, _>>()?;
         Ok(ids.iter().map(|id| begun.contains(id)).collect())
     }
@@ -258,9 +261,10 @@ impl Call for EndAttempt {
         let codes: Vec<_> = ends().map(|end| end.code.as_deref().map(text)).collect();
         let passing: Vec<_> = ends().map(|end| end.passing).collect();
         let segments: Vec<_> = ends().map(|end| end.segments.and_then(|n| i32::try_from(n).ok())).collect();
-        let prices: Vec<_> = ends().map(|end| end.price.as_ref().map(|price| price.micros)).collect();
+        let prices: Vec<_> = ends().map(|end| end.price.as_ref().map(Price::micros)).collect();
+        let money: Vec<_> = ends().map(|end| end.price.as_ref().and_then(Price::as_money)).collect();
         let currencies: Vec<_> =
-            ends().map(|end| end.price.as_ref().map(|price| text(price.currency.as_str()))).collect();
+            money.iter().map(|money| money.as_ref().map(|money| text(money.currency.as_str()))).collect();
         let bound: Vec<_> = ends().map(|end| end.bound).collect();
         db.change(
             set,

@@ -220,9 +220,26 @@ impl Tx for Session {
         self.put(set, &[&id]).await
     }
 
+    async fn drop_windows(&self, id: i64) -> Result<(), Fault> {
+        self.put("UPDATE civic_messaging.attempt SET repeatable_until = NULL WHERE message = $1", &[&id]).await
+    }
+
+    async fn end_windows(&self, after: i64, last: i64) -> Result<(), Fault> {
+        let end = "UPDATE civic_messaging.attempt SET repeatable_until = begun
+             WHERE message > $1 AND message <= $2 AND repeatable_until IS NOT NULL";
+        self.put(end, &[&after, &last]).await
+    }
+
     async fn has_unknown_attempt(&self, id: i64) -> Result<bool, Fault> {
         let unknown = "SELECT 1 FROM civic_messaging.attempt WHERE message = $1 AND outcome = 'unknown' LIMIT 1";
         Ok(self.row(unknown, &[&id]).await?.is_some())
+    }
+
+    async fn is_repeated(&self, id: i64) -> Result<bool, Fault> {
+        let repeated = "SELECT 1 FROM civic_messaging.attempt
+             WHERE message = $1 AND outcome = 'unknown' AND repeatable_until IS NOT NULL
+               AND n > (SELECT earlier FROM civic_messaging.message WHERE id = $1) LIMIT 1";
+        Ok(self.row(repeated, &[&id]).await?.is_some())
     }
 
     async fn expired(&self, now: Timestamp, max: u32) -> Result<Vec<i64>, Fault> {

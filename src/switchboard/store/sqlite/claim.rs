@@ -227,10 +227,17 @@ pub(super) fn begin(db: &Connection, hold: Hold, lease: Timestamp, attempt: &Att
         .execute((hold.id.0, hold.fence, lease))?;
     if begun == 1 {
         db.prepare_cached(
-            "INSERT INTO attempt (message, n, gateway, account, begun, reference)
-             VALUES (?1, (SELECT attempts FROM message WHERE id = ?1), ?2, ?3, ?4, ?5)",
+            "INSERT INTO attempt (message, n, gateway, account, begun, reference, repeatable_until)
+             VALUES (?1, (SELECT attempts FROM message WHERE id = ?1), ?2, ?3, ?4, ?5, ?6)",
         )?
-        .execute((hold.id.0, &attempt.gateway, &attempt.account, attempt.at, &attempt.reference))?;
+        .execute((
+            hold.id.0,
+            &attempt.gateway,
+            &attempt.account,
+            attempt.at,
+            &attempt.reference,
+            attempt.repeatable_until,
+        ))?;
     }
     Ok(begun == 1)
 }
@@ -258,14 +265,26 @@ pub(super) fn read_claimed_row(db: &Connection, id: i64) -> rusqlite::Result<Cla
     )?;
     let mut attempts = db.prepare_cached(
         "SELECT gateway, account, begun, outcome IS 'unknown', passing, ended IS NULL, outcome IS 'suspended', bound,
-                reference, n <= (SELECT earlier FROM message WHERE id = ?1)
+                reference, n <= (SELECT earlier FROM message WHERE id = ?1), repeatable_until
          FROM attempt WHERE message = ?1 ORDER BY n",
     )?;
     let read = |row: &Row<'_>| {
         let (gateway, account, at, reference) = (row.get(0)?, row.get(1)?, row.get(2)?, row.get(8)?);
         let (is_unknown, passing, died) = (row.get(3)?, row.get(4)?, row.get(5)?);
-        let (suspended, bound, earlier) = (row.get(6)?, row.get(7)?, row.get(9)?);
-        Ok(Attempt { gateway, account, at, reference, is_unknown, passing, died, suspended, bound, earlier })
+        let (suspended, bound, earlier, repeatable_until) = (row.get(6)?, row.get(7)?, row.get(9)?, row.get(10)?);
+        Ok(Attempt {
+            gateway,
+            account,
+            at,
+            reference,
+            is_unknown,
+            passing,
+            died,
+            suspended,
+            bound,
+            earlier,
+            repeatable_until,
+        })
     };
     held.query_row((id,), |row| {
         let tried = row.get::<_, u32>(10)? > 0;

@@ -73,6 +73,8 @@ CREATE TABLE attempt (
     begun INTEGER NOT NULL,
     -- The reference sent in place of a key that is too long for the gateway.
     reference TEXT,
+    -- The time until which the account makes no second message of a resend.
+    repeatable_until INTEGER,
     ended INTEGER,
     outcome TEXT,
     kind TEXT,
@@ -82,7 +84,7 @@ CREATE TABLE attempt (
     -- It must not fail over to another account.
     bound INTEGER NOT NULL DEFAULT 0,
     segments INTEGER,
-    -- The price from the gateway, in millionths of the currency.
+    -- The price from the gateway, in millionths of the currency: of a credit, if there is none.
     price INTEGER,
     currency TEXT,
     PRIMARY KEY (message, n)

@@ -22,7 +22,7 @@ use super::{claim, status};
 use crate::model::clock::Timestamp;
 use crate::model::digest::Digest;
 use crate::model::id::MessageId;
-use crate::model::message::Purpose;
+use crate::model::message::{Price, Purpose};
 use crate::model::poll::Cursor;
 use crate::policy::Reason;
 
@@ -326,8 +326,9 @@ impl Tx for Db<'_> {
         let set = "UPDATE attempt SET ended = ?3, outcome = ?4, kind = ?5, code = ?6, passing = ?7, segments = ?8,
                 price = ?9, currency = ?10, bound = ?11
              WHERE message = ?1 AND n = ?2 AND outcome IS NULL";
-        let price = end.price.as_ref().map(|price| price.micros);
-        let currency = end.price.as_ref().map(|price| price.currency.as_str());
+        let price = end.price.as_ref().map(Price::micros);
+        let money = end.price.as_ref().and_then(Price::as_money);
+        let currency = money.as_ref().map(|money| money.currency.as_str());
         let End { now, outcome, kind, code, passing, segments, bound, .. } = end;
         self.put(set, params![id, n, now, outcome, kind, code, passing, segments, price, currency, bound])
     }
@@ -336,8 +337,25 @@ impl Tx for Db<'_> {
         self.put("UPDATE attempt SET outcome = 'unknown' WHERE message = ?1 AND outcome IS NULL", (id,))
     }
 
+    fn drop_windows(&self, id: i64) -> Done<()> {
+        self.put("UPDATE attempt SET repeatable_until = NULL WHERE message = ?1", (id,))
+    }
+
+    fn end_windows(&self, after: i64, last: i64) -> Done<()> {
+        let end = "UPDATE attempt SET repeatable_until = begun
+             WHERE message > ?1 AND message <= ?2 AND repeatable_until IS NOT NULL";
+        self.put(end, (after, last))
+    }
+
     fn has_unknown_attempt(&self, id: i64) -> Done<bool> {
         self.has("SELECT 1 FROM attempt WHERE message = ?1 AND outcome = 'unknown'", (id,))
+    }
+
+    fn is_repeated(&self, id: i64) -> Done<bool> {
+        let repeated =
+            "SELECT 1 FROM attempt WHERE message = ?1 AND outcome = 'unknown' AND repeatable_until IS NOT NULL
+               AND n > (SELECT earlier FROM message WHERE id = ?1)";
+        self.has(repeated, (id,))
     }
 
     fn expired(&self, now: Timestamp, max: u32) -> Done<Vec<i64>> {
