@@ -7,6 +7,7 @@
 //! |---|---|
 //! | [`hours`] | Is the office open? When does it open next? How much of a period was working time? |
 //! | [`auto_reply`] | Is an out-of-hours reply due, and with which text? |
+//! | [`rules`] | May a message go now? Quiet hours, places, and rules of your own, in one order |
 
 use std::borrow::Cow;
 use std::fmt;
@@ -19,6 +20,7 @@ use crate::model::message::Message;
 
 pub mod auto_reply;
 pub mod hours;
+pub mod rules;
 
 /// Decides if a message may be sent: evaluated when the message is enqueued, and again right before it is sent.
 ///
