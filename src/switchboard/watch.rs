@@ -138,6 +138,13 @@ impl Switchboard {
         Ok(stats)
     }
 
+    /// Checks that the store can be read.
+    #[cfg(feature = "axum")]
+    pub(crate) async fn check_store(&self) -> Result<()> {
+        let first = self.0.lines.keys().next().map(String::as_str).unwrap_or_default();
+        self.0.store.0.has_line(first).await.map(drop)
+    }
+
     /// Checks the health of every channel of every line, concurrently, each for at most 10 seconds. Requires a tokio
     /// runtime.
     pub async fn health(&self) -> Vec<ChannelHealth> {

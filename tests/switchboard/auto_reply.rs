@@ -263,6 +263,28 @@ async fn survives_kill_with_its_message(url: String) {
     }
 }
 
+async fn is_sent_once_over_the_media_of_a_person(url: String) {
+    let clock = VirtualClock::starting_at("2026-11-22T21:14:00Z".parse().unwrap());
+    let sms = Mock::sms().clock(clock.clone());
+    let whatsapp = Mock::whatsapp().account("200000000000001").clock(clock.clone());
+    let line = Line::new("enquiries").channel(sms.clone()).channel(whatsapp.clone()).hours(hours()).auto_reply(texts());
+    let desk = Desk::of(Switchboard::builder(Store::open(&url).await.unwrap()).clock(clock.clone()), [line]);
+    let webhooks = [
+        whatsapp.arrives("07700 900101", "A tree has fallen"),
+        sms.arrives("07700 900101", "Have you had my WhatsApp?"),
+        sms.arrives("07700 900102", "A tree has fallen"),
+    ];
+    for webhook in webhooks {
+        assert_eq!(desk.switchboard.receive("all", webhook).await.status, 200);
+    }
+    until(&clock, Duration::from_millis(250), async || {
+        desk.switchboard.stats().await.unwrap().all().count(State::Accepted) == 2
+    })
+    .await;
+    assert_eq!((whatsapp.sent().len(), sms.sent().len()), (1, 1));
+    desk.close().await;
+}
+
 /// Runs each scene on each kind of store.
 macro_rules! on_both_stores {
     ($($scene:ident)*) => {
@@ -290,5 +312,6 @@ on_both_stores! {
     is_not_sent_to_programs_or_after_an_answer
     expires_when_the_line_opens
     notice_is_sent_once_in_opening_hours
+    is_sent_once_over_the_media_of_a_person
     survives_kill_with_its_message
 }

@@ -208,6 +208,16 @@ async fn slow_and_aborted_bodies_block_no_other_webhook() {
 }
 
 #[tokio::test]
+async fn hanging_body_is_ended_by_a_timeout_layer() {
+    let board = switchboard(memory().await).await;
+    let timeout = TimeoutLayer::with_status_code(http::StatusCode::REQUEST_TIMEOUT, Duration::from_millis(50));
+    let at = serve(board.router().layer(timeout)).await;
+    let whole = event("/all", "late");
+    assert_eq!(exchange(at, &whole[..whole.len() - 5]).await.0, 408);
+    assert!(texts(&board).await.is_empty());
+}
+
+#[tokio::test]
 async fn channel_router_stores_events_before_it_accepts() {
     let (stored, received) = std::sync::mpsc::channel();
     let store = move |name: String, events: Vec<Event>| {
