@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 
 use super::Inner;
 use super::conversation::{Entry, EntryContent};
-use super::record::{DueReply, Incoming};
+use super::record::{Claimed, DueReply, Incoming};
 use crate::model::clock::Timestamp;
 use crate::model::digest::Digest;
 use crate::model::error::Result;
@@ -16,6 +16,12 @@ use crate::telemetry;
 
 /// The tag of auto-replies.
 const TAG: &str = "auto-reply";
+
+/// The start of their keys.
+const KEY: &str = "auto-reply-";
+
+/// The reason for an auto-reply that is not sent any more.
+pub(super) const ANSWERED: &str = "the person was answered before it was sent";
 
 /// The number of entries of a conversation in which an answer and a language are looked for. The transaction looks for
 /// an answer of ours in the whole period again.
@@ -73,7 +79,7 @@ impl Inner {
         }
         let Some(reply) = decide(&history) else { return Ok(None) };
         let of_this = format!("{id}\n{}\n{}", to.expose(), reply.period.from.as_millis());
-        let key = format!("{TAG}-{}", Digest::sha256(of_this.as_bytes()));
+        let key = format!("{KEY}{}", Digest::sha256(of_this.as_bytes()));
         let message = Message::text(to.clone(), reply.text).purpose(Purpose::Reply).key(key).tag(TAG);
         // Once the line is open, it would be wrong.
         let message = message.not_after(reply.period.until);
@@ -88,6 +94,25 @@ impl Inner {
         }
         let account = line.only_account(&message, &[], now);
         Ok(Some(DueReply { message, account, since: reply.period.from }))
+    }
+}
+
+impl Inner {
+    /// Returns `true` for an auto-reply to a person who got an answer after it was enqueued: while a policy deferred it,
+    /// it held back none.
+    pub(super) async fn is_answered(&self, claimed: &Claimed, message: &Message) -> Result<bool> {
+        if !message.key.as_deref().is_some_and(|key| key.starts_with(KEY)) {
+            return Ok(false);
+        }
+        let entries = self.store.0.conversation(&claimed.line, message.to.expose(), None, ENTRIES).await?;
+        let answers = |entry: &Entry| match &entry.content {
+            EntryContent::Ours { status, message: Some(ours) } => {
+                ours.purpose == Purpose::Reply && ours.key != message.key && !status.state.is_not_sent()
+            }
+            EntryContent::Ours { message: None, .. } => false,
+            EntryContent::Theirs(inbound) => inbound.as_ref().is_some_and(|inbound| inbound.echo),
+        };
+        Ok(entries.iter().take_while(|entry| entry.at >= claimed.queued).any(answers))
     }
 }
 

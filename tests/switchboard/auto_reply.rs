@@ -7,8 +7,9 @@ use civic_messaging::event::InboundContent;
 use civic_messaging::message::MediaRef;
 use civic_messaging::policy::auto_reply::{self, Texts};
 use civic_messaging::policy::hours::{Division, Hours, OpeningTimes};
+use civic_messaging::policy::{Decision, Policy, PolicyInput, Reason};
 use civic_messaging::switchboard::{EntryContent, Line, State, Store, Switchboard};
-use civic_messaging::{Address, Channel, Event, Message, Mock, Purpose, Secret};
+use civic_messaging::{Address, Channel, Event, Message, Mock, Purpose, Result, Secret, Timestamp, async_trait};
 
 use super::desk::Desk;
 use super::intake::{self, SECRET};
@@ -55,7 +56,7 @@ impl Service {
     }
 
     fn go_to(&self, now: &str) {
-        let now: civic_messaging::Timestamp = now.parse().unwrap();
+        let now: Timestamp = now.parse().unwrap();
         self.clock.advance(now.since(self.clock.now()));
     }
 
@@ -285,6 +286,49 @@ async fn is_sent_once_over_the_media_of_a_person(url: String) {
     desk.close().await;
 }
 
+/// Defers auto-replies for an hour.
+#[derive(Debug)]
+struct Slow(VirtualClock, Timestamp);
+
+#[async_trait]
+impl Policy for Slow {
+    async fn decide(&self, input: &PolicyInput<'_>) -> Result<Decision> {
+        Ok(match input.message.tag.as_deref() {
+            Some("auto-reply") if self.0.now() < self.1 => {
+                Decision::Defer { until: self.1, reason: Reason::new("slow", "waits an hour") }
+            }
+            _ => Decision::Allow,
+        })
+    }
+}
+
+async fn is_cancelled_by_an_answer_before_it(url: String) {
+    let clock = VirtualClock::starting_at("2026-11-22T21:14:00Z".parse().unwrap());
+    let mock = Mock::sms().clock(clock.clone());
+    let line = Line::new("enquiries").channel(mock.clone()).hours(hours()).auto_reply(texts());
+    let slow = Slow(clock.clone(), clock.now().plus(HOUR));
+    let desk =
+        Desk::of(Switchboard::builder(Store::open(&url).await.unwrap()).clock(clock.clone()).policy(slow), [line]);
+    let board = &desk.switchboard;
+    for person in [ANN, BEN] {
+        assert_eq!(board.receive("all", mock.arrives(person, "Is the tip open?")).await.status, 200);
+    }
+    let count = async |state| board.messages("enquiries", state, None, 9).await.unwrap().len();
+    until(&clock, Duration::from_millis(250), async || count(State::Deferred).await == 2).await;
+    // An officer answers one of them at once.
+    let answer = Message::text(Address::phone(ANN).unwrap(), "Yes.").purpose(Purpose::Reply);
+    board.send("enquiries", answer).await.unwrap();
+    until(&clock, Duration::from_millis(250), async || count(State::Accepted).await == 1).await;
+    clock.advance(HOUR);
+    until(&clock, Duration::from_millis(250), async || count(State::Deferred).await == 0).await;
+    until(&clock, Duration::from_millis(250), async || count(State::Accepted).await == 2).await;
+    let cancelled = board.messages("enquiries", State::Cancelled, None, 9).await.unwrap();
+    assert_eq!(cancelled[0].reason.as_deref(), Some("the person was answered before it was sent"));
+    let sent: Vec<_> = mock.sent().into_iter().map(|message| message.to).collect();
+    assert_eq!(sent, [ANN, BEN].map(|person| Address::phone(person).unwrap()));
+    desk.close().await;
+}
+
 /// Runs each scene on each kind of store.
 macro_rules! on_both_stores {
     ($($scene:ident)*) => {
@@ -313,5 +357,6 @@ on_both_stores! {
     expires_when_the_line_opens
     notice_is_sent_once_in_opening_hours
     is_sent_once_over_the_media_of_a_person
+    is_cancelled_by_an_answer_before_it
     survives_kill_with_its_message
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use tokio::sync::SemaphorePermit;
 
+use super::super::auto_reply::ANSWERED;
 use super::super::lanes::{account_of, bound_lane, unbound_lane};
 use super::super::outbox::{AttemptContext, EXPIRED, NextSuppliers};
 use super::super::record::{
@@ -222,6 +223,11 @@ impl Switchboard {
             && let Some(account) = line.only_account(&message, &claimed.attempts, now)
         {
             return Err(Blocked::Bound(bound_lane(&claimed.lane, &account)));
+        }
+        match inner.is_answered(claimed, &message).await {
+            Ok(false) => {}
+            Ok(true) => return Err(Blocked::End(State::Cancelled, ANSWERED)),
+            Err(error) => return Err(Blocked::Failed(error)),
         }
         let checked = match self.check_policy(claimed, &message, now).await {
             Ok(()) => self.supplier(claimed, line, &message),
