@@ -766,11 +766,9 @@ impl Adapter {
                 if state == DeliveryState::Failed && !self.is(FailsWithoutAKind) {
                     delivery.failure = Some(Failure::new(ErrorKind::InvalidRecipient));
                 }
-                // A longer text is no price of a message.
-                let pounds = hook["pounds"].as_str().filter(|pounds| pounds.len() < 8);
+                let pounds = hook["pounds"].as_str();
                 let unit = if self.is(MistakesPoundsForEuros) { "EUR" } else { "GBP" };
-                let credits = hook["credits"].as_str().filter(|credits| credits.len() < 8);
-                let credits = credits.and_then(|credits| match self.is(MistakesCreditsForPounds) {
+                let credits = hook["credits"].as_str().and_then(|credits| match self.is(MistakesCreditsForPounds) {
                     true => Money::parse(credits, "GBP").ok().map(Price::from),
                     false => Credits::parse(credits).ok().map(Price::from),
                 });

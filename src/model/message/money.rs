@@ -40,6 +40,8 @@ pub struct Credits {
 
 /// The price of a message as the gateway reports it: in money, or in credits without a currency.
 ///
+/// `Debug` does not show a million or more: that is no price, and may be a phone number in the wrong field.
+///
 /// ```
 /// use civic_messaging::message::{Credits, Money, Price};
 ///
@@ -48,7 +50,7 @@ pub struct Credits {
 /// # Ok::<(), civic_messaging::Error>(())
 /// ```
 #[non_exhaustive]
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Price {
     /// An amount of money.
@@ -219,6 +221,18 @@ impl fmt::Display for Credits {
     }
 }
 
+/// The millionths from which an amount is no price of a message.
+const IMPLAUSIBLE: u64 = 1_000_000_000_000;
+
+impl fmt::Debug for Price {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.micros().unsigned_abs() < IMPLAUSIBLE {
+            true => write!(f, "Price({self})"),
+            false => f.write_str("Price(implausible)"),
+        }
+    }
+}
+
 impl fmt::Display for Price {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -297,6 +311,18 @@ mod tests {
             assert_eq!(serde_json::from_str::<Price>(json).unwrap(), price);
         }
         assert!(Credits::parse("1.5000001").is_err() && Credits::rounded("one").is_err());
+    }
+
+    #[test]
+    fn debug_of_a_price_shows_no_phone_number() {
+        for (amount, debug) in [
+            ("0.04", "Price(0.040000 credits)"),
+            ("-999999.999999", "Price(-999999.999999 credits)"),
+            ("1000000", "Price(implausible)"),
+            ("-447700900123", "Price(implausible)"),
+        ] {
+            assert_eq!(format!("{:?}", Price::from(Credits::parse(amount).unwrap())), debug);
+        }
     }
 
     #[test]
