@@ -5,7 +5,7 @@ use std::time::Duration;
 use civic_messaging::clock::VirtualClock;
 use civic_messaging::switchboard::{Configuration, State, Switchboard};
 use civic_messaging::testing::{FakeGateway, Step};
-use civic_messaging::{Address, Context, ErrorKind, Message, Registry, Settings, http};
+use civic_messaging::{Address, Context, ErrorKind, Message, Purpose, Registry, Settings, http};
 
 use super::support::{is_child, run_in_child, signature};
 use super::{Database, stop, until};
@@ -73,10 +73,23 @@ async fn child() {
     let worker = tokio::spawn(board.clone().run(stopped));
     let to = Address::whatsapp("+447700900123").unwrap();
     for line in LINES {
-        board.send(line, Message::text(to.clone(), format!("From {line}.")).key(line)).await.unwrap();
+        board
+            .send(line, Message::text(to.clone(), format!("From {line}.")).purpose(Purpose::Reply).key(line))
+            .await
+            .unwrap();
     }
     let sms = Message::text(Address::phone("07700 900123").unwrap(), "Your collection is on Tuesday.");
+    let sms = sms.purpose(Purpose::Reply);
     board.send("enquiries", sms).await.unwrap();
+    // The rules of the file: an unprompted message waits until morning, and none goes to a premium-rate number.
+    let notice = |to: &str, key: &str| {
+        Message::text(Address::phone(to).unwrap(), "Your collection is tomorrow.").purpose(Purpose::Notice).key(key)
+    };
+    let id = board.send("enquiries", notice("07700 900123", "notice")).await.unwrap();
+    let status = board.status(id).await.unwrap().unwrap();
+    assert_eq!((status.state, status.due), (State::Deferred, Some("2026-11-23T08:00:00Z".parse().unwrap())));
+    let refused = board.send("enquiries", notice("09098 790123", "premium")).await.unwrap_err();
+    assert_eq!((refused.kind(), refused.code()), (ErrorKind::Refused, Some("number-range")));
     // A resident sends the leader a picture.
     let body = r#"{"object":"whatsapp_business_account","entry":[{"id":"100","changes":[{"field":"messages","value":{
         "messaging_product":"whatsapp","metadata":{"phone_number_id":"200000000000001"},"messages":[{"id":"wamid.in",
@@ -204,6 +217,17 @@ fn wrong_value_names_table_field_and_rule() {
             "lines.desk.x: unknown field; known fields: name, controller, languages, \
             retention_days, hours, auto_reply, channels",
         ),
+        (
+            "[routes]",
+            "[rules]\nquiet_hours = { from = \"9pm\", until = \"08:00\" }\n[routes]",
+            "rules.quiet_hours.from: must be hours and minutes, such as 09:00",
+        ),
+        (
+            "[routes]",
+            "[rules]\nplaces = { countries = [\"+353\"] }\n[routes]",
+            "rules.places: countries: must be calling codes of 1 to 4 digits, without + and zeros",
+        ),
+        ("[routes]", "[rules]\nbudget = 1\n[routes]", "rules.budget: unknown field; known fields: places, quiet_hours"),
         ("[routes]", "[rotues]\na = 1\n[routes]", "rotues: unknown field; did you mean routes?"),
         ("url = ", "uri = \"x\"\nurl = ", "store.uri: unknown field; did you mean url?"),
         (
@@ -221,7 +245,7 @@ fn wrong_value_names_table_field_and_rule() {
         (
             "gateway = \"notify\"",
             "gateway = \"notifi\"",
-            "lines.desk.channels[0].gateway: unknown; known gateways: 360dialog, \
+            "lines.desk.channels[0].gateway: unknown; known gateways: 360dialog, custom, \
             meta, notify, twilio, x",
         ),
         (

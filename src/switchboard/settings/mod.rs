@@ -18,6 +18,7 @@ use crate::model::error::{Error, Result};
 use crate::model::secret::Secret;
 use crate::policy::auto_reply;
 use crate::policy::hours::{self, Hours};
+use crate::policy::rules::{Places, QuietHours, Rules};
 use crate::registry::Registry;
 use crate::settings::Settings;
 
@@ -42,6 +43,7 @@ const DAY: Duration = Duration::from_secs(24 * 3600);
 /// | `[lines.ID.auto_reply]` | the fields of [`auto_reply::ReplyTexts`] |
 /// | `[[lines.ID.channels]]` | `gateway`, `medium` and the gateway's own settings. Several of one medium are suppliers, the preferred one first |
 /// | `[routes]` | the lines of each route: see [`Builder::route`] |
+/// | `[rules]` | `places = { countries = ["353"] }` and `quiet_hours = { from = "21:00", until = "08:00" }`: see [`Rules`] |
 ///
 /// Every text may be `{ env = "NAME" }` or `{ file = "PATH" }`: see [`Settings`]. Paths are relative to the working
 /// directory.
@@ -95,6 +97,7 @@ struct Parts {
     pepper: Option<Secret>,
     lines: Vec<Line>,
     routes: Vec<(String, Vec<String>)>,
+    rules: Option<Rules>,
 }
 
 impl Configuration {
@@ -120,7 +123,7 @@ impl Configuration {
         self.parts.routes.iter().map(|(name, lines)| (&**name, &**lines))
     }
 
-    /// Opens the store, and returns a builder to which more can be added, such as a policy. The folder of `[media]` is
+    /// Opens the store, and returns a builder to which more can be added. A policy set there replaces the `[rules]`. The folder of `[media]` is
     /// also the [`Context::media`] of the channels.
     ///
     /// # Errors
@@ -138,6 +141,9 @@ impl Configuration {
         let mut builder = Switchboard::builder(Store::open(parts.url.expose()).await?);
         (builder.clock, builder.random) = (context.clock, context.random);
         (builder.lines, builder.routes, builder.pepper) = (parts.lines, parts.routes, parts.pepper);
+        if let Some(rules) = parts.rules {
+            builder = builder.policy(rules);
+        }
         Ok(match media {
             Some(folder) => builder.media(folder),
             None => builder,
@@ -213,11 +219,21 @@ fn read(settings: &Settings, registry: &Registry, context: &Context) -> Result<P
         noted(lines, &mut errors).map(|lines| (name, lines))
     };
     let routes: Vec<_> = routes.into_iter().filter_map(route).collect();
-    // The tables [[rules]], [[budgets]] and [[tariffs]] are read here.
+    let rules = file.table("rules", &mut errors).map(|mut table| {
+        let mut rules = Rules::new();
+        if let Some(places) = table.read::<Places>("places", &mut errors) {
+            rules = rules.rule(places);
+        }
+        if let Some(quiet_hours) = table.read::<QuietHours>("quiet_hours", &mut errors) {
+            rules = rules.rule(quiet_hours);
+        }
+        table.finish(&mut errors);
+        rules
+    });
     file.finish(&mut errors);
     errors.extend(check::faults(&lines, &routes, &incomplete));
     match url {
-        Some(url) if errors.is_empty() => Ok(Parts { url, folder, pepper, lines, routes }),
+        Some(url) if errors.is_empty() => Ok(Parts { url, folder, pepper, lines, routes, rules }),
         _ => Err(SettingsErrors::new(errors)),
     }
 }
