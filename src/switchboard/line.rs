@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde::Deserialize;
+
 use super::outbox::NextSuppliers;
 use super::record::Attempt;
 use super::{account, account_id};
@@ -69,12 +71,13 @@ pub struct Line {
     pub retention: Option<Duration>,
     pub(super) channels: Vec<Arc<dyn Channel>>,
     /// How the channels of a gateway are received, where that is set.
-    receive_by: BTreeMap<String, ReceiveBy>,
+    pub(super) receive_by: BTreeMap<String, ReceiveBy>,
 }
 
 /// How the events of a gateway are received: see [`Line::receive_by`].
 #[non_exhaustive]
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum ReceiveBy {
     /// By webhook: the switchboard does not poll.
     Webhook,

@@ -111,7 +111,7 @@ async fn impossible_setting_is_refused_with_its_rule() {
         (Line::new("desk").channel(send_only).receive_by("mock", ReceiveBy::Poll), "does not support"),
     ] {
         let error = build(line).await;
-        assert_eq!((error.kind(), error.field()), (ErrorKind::Config, Some("line desk")));
+        assert_eq!((error.kind(), error.field()), (ErrorKind::Config, Some("lines.desk.receive_by")));
         assert!(error.to_string().contains(rule), "{error}");
     }
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use civic_messaging::clock::VirtualClock;
-use civic_messaging::switchboard::{Configuration, State, Switchboard};
+use civic_messaging::switchboard::{Configuration, Line, ReceiveBy, State, Switchboard};
 use civic_messaging::testing::{FakeGateway, Step};
 use civic_messaging::{Address, Context, ErrorKind, Message, Purpose, Registry, Settings, http};
 
@@ -183,6 +183,18 @@ fn wrong_value_names_table_field_and_rule() {
             "",
             "lines.desk.auto_reply: needs the hours of the line: set them",
         ),
+        (
+            "[lines.desk]",
+            r#"[lines.desk]
+            receive_by = { notfy = "poll" }"#,
+            "lines.desk.receive_by: sets how notfy is received, but has no channel of it",
+        ),
+        (
+            "[lines.desk]",
+            r#"[lines.desk]
+            receive_by = { notify = "never" }"#,
+            "lines.desk.receive_by.notify: unknown variant `…`, expected one of `webhook`, `poll`, `both`",
+        ),
         // A route without a channel that verifies.
         (
             r#"callback_tokens = "canary-callback-token""#,
@@ -215,7 +227,7 @@ fn wrong_value_names_table_field_and_rule() {
             "[lines.desk]",
             "[lines.desk]\nx = 1",
             "lines.desk.x: unknown field; known fields: name, controller, languages, \
-            retention_days, hours, auto_reply, channels",
+            retention_days, hours, auto_reply, receive_by, channels",
         ),
         (
             "[routes]",
@@ -281,6 +293,15 @@ fn wrong_value_names_table_field_and_rule() {
         let wrong = check(&text.replacen(from, to, 1)).unwrap_err();
         assert!(wrong.contains(&expected.to_owned()), "{from} -> {to}: {wrong:#?}");
     }
+}
+
+#[test]
+fn way_of_receiving_is_read_for_each_gateway() {
+    let text = file().replace("[lines.desk]", "[lines.desk]\nreceive_by = { notify = \"webhook\" }");
+    let configuration = check(&text).unwrap();
+    let expected = Line::new("desk").receive_by("notify", ReceiveBy::Webhook);
+    let receive_by = |line: &Line| format!("{line:?}").split("receive_by: ").nth(1).unwrap().to_owned();
+    assert_eq!(receive_by(&configuration.lines()[0]), receive_by(&expected));
 }
 
 #[test]

@@ -39,6 +39,7 @@ const DAY: Duration = Duration::from_secs(24 * 3600);
 /// | `[gateways.NAME]` | the settings that all channels of this gateway share, unless they have their own |
 /// | `[defaults]` | `controller`, `languages`, `retention_days`, `hours`, `auto_reply`: of each line that lacks them |
 /// | `[lines.ID]` | these, and `name`: see [`Line`] |
+/// | `[lines.ID.receive_by]` | `webhook`, `poll` or `both` by gateway: see [`Line::receive_by`] |
 /// | `[lines.ID.hours]` | the fields of [`hours::OpeningTimes`] |
 /// | `[lines.ID.auto_reply]` | the fields of [`auto_reply::ReplyTexts`] |
 /// | `[[lines.ID.channels]]` | `gateway`, `medium` and the gateway's own settings. Several of one medium are suppliers, the preferred one first |
@@ -287,6 +288,7 @@ fn line(id: &str, mut table: Table, defaults: &Common, channels: &mut Channels<'
     line.retention = own.retention.or(defaults.retention);
     line.hours = own.hours.or_else(|| defaults.hours.clone());
     line.auto_reply = own.auto_reply.or_else(|| defaults.auto_reply.clone());
+    line.receive_by = table.read("receive_by", errors).unwrap_or_default();
     for channel in table.list("channels", errors) {
         line.channels.extend(channels.connect(channel, errors));
     }
