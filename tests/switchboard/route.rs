@@ -153,6 +153,6 @@ async fn route_without_a_verifying_channel_is_not_built() {
     };
     assert!(build(true).await.is_ok());
     let error = build(false).await.unwrap_err();
-    assert_eq!((error.kind(), error.field()), (ErrorKind::Config, Some("route sms")));
+    assert_eq!((error.kind(), error.field()), (ErrorKind::Config, Some("routes.sms")));
     assert!(error.to_string().contains("has no channel that can verify a webhook: set a webhook secret"), "{error}");
 }
