@@ -174,7 +174,7 @@ mod switchboard {
         /// Returns an axum router with every [route](crate::switchboard::Builder::route) at `/{route}`.
         ///
         /// GET and POST go to [`receive`](Self::receive): events, delivery reports and handshakes. An unknown route is
-        /// answered 404, a body over 4 MiB 413, and 503 asks the gateway to redeliver. See [`axum`](crate::axum).
+        /// answered 404 unread, a body over 4 MiB 413, and 503 asks the gateway to redeliver. See [`axum`](crate::axum).
         ///
         /// Gateways that sign their URL, such as Twilio, sign all of it: their `public_url` is the address of the
         /// service without this path, even below [`Router::nest`].
@@ -199,15 +199,17 @@ mod switchboard {
         /// # Ok::<(), civic_messaging::Error>(()) }).unwrap();
         /// ```
         pub fn router(&self) -> Router {
-            let hook =
-                async |State(switchboard): State<Self>, path: RawPathParams, request: extract::Request| match read(
-                    request,
-                )
-                .await
-                {
-                    Ok(request) => switchboard.receive(route(&path), request).await,
-                    Err(error) => switchboard.reject(route(&path), &error),
-                };
+            let hook = async |State(switchboard): State<Self>, path: RawPathParams, request: extract::Request| {
+                let route = route(&path);
+                // The body of an unknown route is not read.
+                if let Err(error) = switchboard.check_route(route) {
+                    return switchboard.reject(route, &error);
+                }
+                match read(request).await {
+                    Ok(request) => switchboard.receive(route, request).await,
+                    Err(error) => switchboard.reject(route, &error),
+                }
+            };
             Router::new().route(PATH, on(METHODS, hook)).with_state(self.clone())
         }
 

@@ -35,6 +35,8 @@ pub(super) fn faults(lines: &[Line], routes: &[(String, Vec<String>)], incomplet
         let mut wrong = |rule: String| faults.push(Error::config(format!("routes.{name}"), rule));
         if name.trim().is_empty() {
             wrong("needs a name, for Switchboard::receive".to_owned());
+        } else if !name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | '~')) {
+            wrong("must be one segment of a URL: letters, digits, -, _, . and ~".to_owned());
         }
         if !seen.insert(name) {
             wrong("is a duplicate".to_owned());

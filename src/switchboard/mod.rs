@@ -331,11 +331,19 @@ impl Switchboard {
         error.into()
     }
 
+    fn route(&self, route: &str) -> Result<&Route> {
+        let unknown = || Error::config("route", "unknown route: see Builder::route");
+        self.0.routes.get(route).ok_or_else(|| unknown().with_webhook_status(StatusCode::NOT_FOUND))
+    }
+
+    /// Fails for an unknown route.
+    #[cfg(feature = "axum")]
+    pub(crate) fn check_route(&self, route: &str) -> Result<()> {
+        self.route(route).map(drop)
+    }
+
     async fn store_webhook(&self, route: &str, request: &webhook::Request) -> Result<webhook::Response> {
-        let Some(route) = self.0.routes.get(route) else {
-            let rule = "unknown route: see Builder::route";
-            return Err(Error::config("route", rule).with_webhook_status(StatusCode::NOT_FOUND));
-        };
+        let route = self.route(route)?;
         let mut collected = route.receive(request).await;
         let events = std::mem::take(&mut collected.events);
         let mut incoming: Vec<_> = events.into_iter().map(|event| self.0.incoming(event)).collect();
@@ -613,7 +621,8 @@ impl Builder {
         self
     }
 
-    /// Adds a webhook route and the lines behind it: one app at a gateway may serve many. A webhook is accepted if the
+    /// Adds a webhook route and the lines behind it: one app at a gateway may serve many. Its name is one segment of a
+    /// URL's path. A webhook is accepted if the
     /// secret of one of these lines verifies it. Each event is assigned to the line that has its account, behind this
     /// route or not.
     #[must_use]

@@ -140,6 +140,8 @@ async fn rejected_webhooks_have_their_statuses() {
         (403, request("POST", "/all", &[("x-mock-signature", "sha256=00")], b"[]")),
         (404, request("POST", "/other", &[], b"[]")),
         (404, request("POST", "/all/more", &[], b"[]")),
+        // Its body is not waited for.
+        (404, b"POST /other HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: 9\r\n\r\n".to_vec()),
         (405, request("PUT", "/all", &[], b"[]")),
         (400, request("POST", "/%ff", &[], b"[]")),
         // Read in full, and refused for its signature.

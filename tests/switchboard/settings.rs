@@ -207,6 +207,11 @@ fn wrong_value_names_table_field_and_rule() {
             r#"notify = ["dekc"]"#,
             "routes.notify: names the unknown line dekc; did you mean desk?",
         ),
+        (
+            r#"notify = ["desk"]"#,
+            r#""hooks/notify" = ["desk"]"#,
+            "routes.hooks/notify: must be one segment of a URL: letters, digits, -, _, . and ~",
+        ),
         (r#"notify = ["desk"]"#, r#"notify = []"#, "routes.notify: has no lines: name at least one"),
         (
             r#"notify = ["desk"]"#,
@@ -257,8 +262,7 @@ fn wrong_value_names_table_field_and_rule() {
         (
             "gateway = \"notify\"",
             "gateway = \"notifi\"",
-            "lines.desk.channels[0].gateway: unknown; known gateways: 360dialog, custom, \
-            meta, notify, twilio, x",
+            "lines.desk.channels[0].gateway: unknown gateway; did you mean notify?",
         ),
         (
             "medium = \"sms\"",

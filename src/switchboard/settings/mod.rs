@@ -20,7 +20,7 @@ use crate::policy::auto_reply;
 use crate::policy::hours::{self, Hours};
 use crate::policy::rules::{Places, QuietHours, Rules};
 use crate::registry::Registry;
-use crate::settings::Settings;
+use crate::settings::{self, Settings, nearest};
 
 mod errors;
 mod table;
@@ -173,8 +173,8 @@ impl Switchboard {
 }
 
 /// Reads the whole configuration.
-fn read(settings: &Settings, registry: &Registry, context: &Context) -> Result<Parts, SettingsErrors> {
-    let (mut file, mut errors) = (Table::new("", settings.0.clone()), Vec::new());
+fn read(file: &Settings, registry: &Registry, context: &Context) -> Result<Parts, SettingsErrors> {
+    let (mut file, mut errors) = (Table::new("", file.0.clone()), Vec::new());
     let mut url = None;
     match file.table("store", &mut errors) {
         None if errors.is_empty() => errors.push(Error::config("store.url", "is missing")),
@@ -216,7 +216,7 @@ fn read(settings: &Settings, registry: &Registry, context: &Context) -> Result<P
     channels.finish(&mut errors);
     let routes = file.table("routes", &mut errors).map(Table::into_fields).unwrap_or_default().1;
     let route = |(name, value): (String, Value)| {
-        let lines = crate::settings::value::<Vec<String>>(&format!("routes.{name}"), value);
+        let lines = settings::value::<Vec<String>>(&format!("routes.{name}"), value);
         noted(lines, &mut errors).map(|lines| (name, lines))
     };
     let routes: Vec<_> = routes.into_iter().filter_map(route).collect();
@@ -315,6 +315,13 @@ impl Channels<'_> {
         }
         let mut fields = own.clone();
         let gateway = own.get("gateway").and_then(Value::as_str).unwrap_or_default();
+        if let Some(near) = nearest(gateway, self.registry.gateways()).filter(|near| *near != gateway) {
+            // What is shared under the name that was meant is not unused.
+            self.used.insert(near.to_owned());
+            let rule = format!("unknown gateway; did you mean {near}?");
+            errors.push(Error::config(format!("{path}.gateway"), rule));
+            return None;
+        }
         if let Some(shared) = self.gateways.get(gateway) {
             self.used.insert(gateway.to_owned());
             for (name, value) in shared {
@@ -341,7 +348,7 @@ impl Channels<'_> {
     /// Reports shared settings that no channel has.
     fn finish(self, errors: &mut Vec<Error>) {
         for name in self.gateways.keys().filter(|name| !self.used.contains(*name)) {
-            let near = crate::settings::nearest(name, self.registry.gateways()).filter(|near| near != name);
+            let near = nearest(name, self.registry.gateways()).filter(|near| near != name);
             let hint = near.map(|near| format!(": did you mean {near}?")).unwrap_or_default();
             errors.push(Error::config(format!("gateways.{name}"), format!("is the gateway of no channel{hint}")));
         }
