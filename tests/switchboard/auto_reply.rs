@@ -8,7 +8,7 @@ use civic_messaging::message::MediaRef;
 use civic_messaging::policy::auto_reply::{self, Texts};
 use civic_messaging::policy::hours::{Division, Hours, OpeningTimes};
 use civic_messaging::policy::{Decision, Policy, PolicyInput, Reason};
-use civic_messaging::switchboard::{EntryContent, Line, State, Store, Switchboard};
+use civic_messaging::switchboard::{EntryContent, Line, ReceiveBy, State, Store, Switchboard};
 use civic_messaging::{Address, Channel, Event, Message, Mock, Purpose, Result, Secret, Timestamp, async_trait};
 
 use super::desk::Desk;
@@ -329,6 +329,24 @@ async fn is_cancelled_by_an_answer_before_it(url: String) {
     desk.close().await;
 }
 
+async fn is_sent_to_polled_messages(url: String) {
+    let clock = VirtualClock::starting_at("2026-11-22T21:14:00Z".parse().unwrap());
+    let mock = Mock::sms().clock(clock.clone());
+    let line = Line::new("enquiries").channel(mock.clone()).hours(hours()).auto_reply(texts());
+    let builder = Switchboard::builder(Store::open(&url).await.unwrap()).clock(clock.clone());
+    let desk = Desk::run(builder.line(line.receive_by("mock", ReceiveBy::Poll)));
+    for text in ["Is the tip open?", "Hello?"] {
+        drop(mock.arrives(ANN, text));
+    }
+    until(&clock, Duration::from_millis(250), async || {
+        let stats = desk.switchboard.stats().await.unwrap().all();
+        stats.unread >= 2 && stats.count(State::Accepted) == 1
+    })
+    .await;
+    assert_eq!(mock.sent().len(), 1);
+    desk.close().await;
+}
+
 /// Runs each scene on each kind of store.
 macro_rules! on_both_stores {
     ($($scene:ident)*) => {
@@ -358,5 +376,6 @@ on_both_stores! {
     notice_is_sent_once_in_opening_hours
     is_sent_once_over_the_media_of_a_person
     is_cancelled_by_an_answer_before_it
+    is_sent_to_polled_messages
     survives_kill_with_its_message
 }
