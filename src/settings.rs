@@ -24,8 +24,10 @@ impl Settings {
     pub fn from_toml(text: &str) -> Result<Self> {
         let value: Value = toml::from_str(text).map_err(|e: toml::de::Error| {
             let line = e.span().map_or(1, |at| text.get(..at.start).map_or(1, |t| t.split('\n').count()));
-            let rule = if e.message().contains("duplicate") { "has a table or a field twice" } else { "is not TOML" };
-            Error::config("configuration", format!("{rule}: see line {line}"))
+            match duplicate(text, line).filter(|_| e.message().contains("duplicate")) {
+                Some(name) => Error::config(name, format!("is a duplicate: see line {line}")),
+                None => Error::config("configuration", format!("is not TOML: see line {line}")),
+            }
         })?;
         Self::new(value)
     }
@@ -145,6 +147,26 @@ pub(crate) fn value<T: DeserializeOwned>(name: &str, mut value: Value) -> Result
         let rule = redact(&error.into_inner().to_string(), &value);
         Error::config(field, with_hint(rule))
     })
+}
+
+/// Returns the name of the table or field in this line of a TOML file, with the table above it.
+#[cfg(feature = "toml")]
+fn duplicate(text: &str, line: usize) -> Option<String> {
+    let is_name = |name: &&str| {
+        !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.' | '"' | ' '))
+    };
+    let header = |line: &str| {
+        let name = line.split('#').next()?.trim().strip_prefix('[')?.strip_suffix(']')?;
+        Some(name.trim_matches(['[', ']'])).filter(is_name).map(str::to_owned)
+    };
+    let mut above: Vec<&str> = text.lines().take(line).collect();
+    let last = above.pop()?;
+    if let Some(table) = header(last) {
+        return Some(table);
+    }
+    let name = last.split('=').next().map(str::trim).filter(is_name)?;
+    let table = above.iter().rev().find_map(|line| header(line));
+    Some(table.map_or_else(|| name.to_owned(), |table| format!("{table}.{name}")))
 }
 
 /// Adds the nearest known name to a message about an unknown one, which lists the known ones.
@@ -341,12 +363,14 @@ mod tests {
     #[test]
     fn invalid_toml_names_the_line() {
         for (text, rule) in [
-            ("[a]\nb = 1\n[a]\n", "has a table or a field twice: see line 3"),
-            ("a = 1\n\na = 2\n", "has a table or a field twice: see line 3"),
-            ("a = 1\nb = canary\n", "is not TOML: see line 2"),
+            ("[a]\nb = 1\n[a] # again\n", "a: is a duplicate: see line 3"),
+            ("[[a.b]]\n[lines.desk]\n[lines.desk]\n", "lines.desk: is a duplicate: see line 3"),
+            ("a = 1\n\na = 'canary'\n", "a: is a duplicate: see line 3"),
+            ("[a.b]\nc = 1\nd = 2\nc = 'canary'\n", "a.b.c: is a duplicate: see line 4"),
+            ("a = 1\nb = canary\n", "configuration: is not TOML: see line 2"),
         ] {
             let error = Settings::from_toml(text).unwrap_err();
-            assert_eq!((error.field(), error.what()), (Some("configuration"), rule), "{text}");
+            assert_eq!(error.to_string(), rule, "{text}");
         }
     }
 

@@ -219,7 +219,7 @@ fn wrong_value_names_table_field_and_rule() {
             "routes.notify: invalid type: string \"…\", expected a sequence",
         ),
         // Duplicates.
-        ("[routes]", "[lines.desk]\n[routes]", "configuration: has a table or a field twice: see line 20"),
+        ("[routes]", "[lines.desk]\n[routes]", "lines.desk: is a duplicate: see line 20"),
         (
             "[routes]",
             second,
