@@ -86,6 +86,7 @@ mod proof;
 mod receive;
 mod template;
 mod time;
+mod webhook;
 
 use std::sync::Arc;
 
@@ -95,9 +96,10 @@ use http::{Method, Request};
 
 use self::answer::{AnswerConfig, Id};
 pub use self::config::Config;
-use self::config::{Auth, BodyFormat, SendConfig, WebhookConfig};
+use self::config::{Auth, BodyFormat, SendConfig};
 use self::proof::header_name;
 use self::template::Values;
+use self::webhook::WebhookConfig;
 use crate::adapter::{self, Answer, Endpoint, basic, bearer, sensitive};
 use crate::channel::Channel;
 use crate::context::Context;
@@ -110,7 +112,7 @@ use crate::model::message::{Accepted, Content, Message};
 use crate::model::rate::Rate;
 use crate::settings::Settings;
 use crate::transport::Body;
-use crate::webhook::{self, Received, Scheme};
+use crate::webhook::{Received, Request as WebhookRequest, Scheme};
 
 /// A channel through a supplier that a table describes.
 ///
@@ -271,7 +273,7 @@ impl Channel for Custom {
         self.accepted(&answer, reference)
     }
 
-    async fn receive(&self, request: &webhook::Request) -> Result<Received> {
+    async fn receive(&self, request: &WebhookRequest) -> Result<Received> {
         let scheme = self.webhook.as_ref().map(|webhook| &*webhook.1);
         adapter::receive(request, &self.info, scheme, "webhook", |webhook, events| self.events(webhook, events))
     }

@@ -4,7 +4,8 @@ use std::borrow::Cow;
 
 use super::Custom;
 use super::answer::{Id, Source};
-use super::config::{Condition, InboundConfig, ReceiptConfig, WebhookConfig, WebhookFormat, normalised};
+use super::config::normalised;
+use super::webhook::{Condition, InboundConfig, ReceiptConfig, WebhookConfig, WebhookFormat};
 use crate::adapter::Collector;
 use crate::adapter::json::Json;
 use crate::model::address::{Address, Medium};
