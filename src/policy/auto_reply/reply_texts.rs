@@ -7,7 +7,7 @@ use super::{OPENING, SIGNPOST};
 use crate::model::error::{Error, Result};
 use crate::policy::hours::Date;
 
-/// The texts of auto-replies, for [`OutOfHours::new`].
+/// The texts of auto-replies, for [`OutOfHours::new`](super::OutOfHours::new).
 ///
 /// ```
 /// use civic_messaging::policy::auto_reply::ReplyTexts;
