@@ -24,7 +24,7 @@
 //! | **Test** | [`Mock`]: a channel in memory. `testing::FakeGateway`: a gateway on loopback with socket faults (feature `testing`). [`clock::VirtualClock`]: time without sleeping. [`random::SeededRandom`]: runs that repeat |
 //! | **Configure** | A gateway's own `Config`: [`Meta`], [`Notify`], [`Twilio`], [`X`]. [`Registry`] and [`Settings`]: any gateway by name, from TOML, JSON or the environment. [`Context`]: transport, clock, randomness and stores, each replaceable. [`Secret`]: masked everywhere. [`health`]: credentials and settings, checked |
 //! | **Layer** | [`layer`]: retries with backoff and jitter, rate limits, failover, circuit breaker, tracing |
-//! | **Make durable** | `switchboard`: an outbox and an inbox in SQLite or PostgreSQL, with at-least-once delivery, leases and dead letters, from code or from one file (features `sqlite`, `postgres`) |
+//! | **Make durable** | `switchboard`: an outbox and an inbox in SQLite or PostgreSQL, with at-least-once delivery, leases and dead letters, and a register of opt-outs and consents, from code or from one file (features `sqlite`, `postgres`) |
 //! | **Decide** | [`policy`]: opening hours, automatic replies, and rules of your own |
 //! | **Write an adapter** | [`adapter`]: what a gateway's adapter is built of. A channel describes itself by its [`Info`]: its [`AccountId`] and [`Capability`], at a [`Timestamp`]. `testing::conformance` says when the adapter is done |
 //!

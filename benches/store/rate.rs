@@ -57,7 +57,7 @@ async fn at_a_rate(queued: u32) {
         can.text = Some(TextLimit::characters(4_096));
         can.rate = Some(Rate::per_second(RATE));
     });
-    let line = Line::new("desk").channel(Tells(info, tells));
+    let line = Line::new("desk").channel(Tells(info, tells)).marketing_without_consent(true);
     let board = Switchboard::builder(store).line(line).build().expect("a switchboard");
     let person = |n: u32| crate::taking::message(n as usize).to;
     for chunk in 0..queued / 500 {

@@ -9,12 +9,14 @@ use async_trait::async_trait;
 
 use super::Line;
 use super::conversation::{Entry, Place};
+use super::directory::{Addressee, Directory, Named};
 use super::file::File;
 use super::lanes::{Claims, Rooms};
 use super::record::{
     Answers, Attempt, Bounded, Claimed, ClaimedFile, End, Enqueued, EventFilter, FallbackResults, FallbackRow, Fetched,
     FileHold, Hold, InboxEvent, Incoming, Leases, New, PutOff, Recovered, Reserved, Ruling, Settle, Unbounded, Wait,
 };
+use super::register::{Begun, Lift, OptOutEntry, Preference, PreferenceKind};
 use super::status::{Id, State, Status};
 use super::watch::Stats;
 use crate::model::clock::Timestamp;
@@ -26,11 +28,14 @@ use crate::policy::Reason;
 /// A database of a switchboard. Every method is one transaction, durable when it returns.
 #[async_trait]
 pub(super) trait Engine: fmt::Debug + Send + Sync {
+    /// Sets the lines on which the rules depend; those of several switchboards add up.
+    fn configure(&self, directory: Directory);
+
     /// Acquires the right to work on the store while the value lives: for one worker, or for several if claims keep
     /// them apart.
     async fn lock(&self) -> Result<Box<dyn Send>>;
 
-    /// Stores a message. The same key of the same line returns the stored one.
+    /// Stores a message, unless its recipient opted out. The same key of the same line returns the stored one.
     async fn enqueue(&self, new: New) -> Result<Enqueued>;
 
     /// Stores a message and acknowledges an event, or neither if a different message has the key.
@@ -84,9 +89,41 @@ pub(super) trait Engine: fmt::Debug + Send + Sync {
     /// Returns messages by number in the form of claimed ones, without a claim.
     async fn read(&self, ids: Vec<i64>) -> Result<Vec<Claimed>>;
 
-    /// Records the start of a send, before its first byte. Returns `false` if another worker has claimed the message,
-    /// or may have.
-    async fn begin(&self, hold: Hold, attempt: Attempt) -> Result<bool>;
+    /// Records the start of a send, before its first byte, unless the recipient opted out: then the message ends.
+    async fn begin_send(&self, hold: Hold, attempt: Attempt, to: Addressee) -> Result<Begun>;
+
+    /// Records the start of a send to nobody who could have opted out.
+    #[cfg(test)]
+    async fn begin(&self, hold: Hold, attempt: Attempt) -> Result<bool> {
+        let to = Addressee::nobody();
+        Ok(self.begin_send(hold, attempt, to).await? == Begun::Sending)
+    }
+
+    /// Returns `true` if the register stops this message now.
+    async fn is_stopped(&self, message: Addressee, now: Timestamp) -> Result<bool>;
+
+    /// Records opt-outs and consents, and returns how many are new, or said again.
+    async fn record_preferences(&self, preferences: Vec<Preference>, now: Timestamp) -> Result<u64>;
+
+    /// Returns the active entries of a kind of a line's controller, oldest first, after one: each with its content, if it
+    /// is a consent.
+    async fn preferences(
+        &self,
+        line: &str,
+        kind: PreferenceKind,
+        after: Option<i64>,
+        max: u32,
+    ) -> Result<Vec<(OptOutEntry, Option<String>)>>;
+
+    /// Removes a person's addresses from the register, which keeps their fingerprints. Returns the number removed.
+    async fn pseudonymise(&self, line: &str, person: Named) -> Result<u64>;
+
+    /// Returns since when this decision is recorded for a message.
+    #[cfg(test)]
+    async fn decided_since(&self, id: Id, decision: &'static str, why: Reason) -> Result<Option<Timestamp>>;
+
+    /// Lifts the opt-outs of a person that this ends, and returns their number.
+    async fn lift_preferences(&self, line: &str, person: Named, lift: Lift, now: Timestamp) -> Result<u64>;
 
     /// Records the end of a send, and applies early deliveries. Returns `false` if another worker has claimed the
     /// message.

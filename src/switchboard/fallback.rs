@@ -160,6 +160,11 @@ impl Fallback {
         }
     }
 
+    /// Returns the message.
+    pub(super) fn message(&self) -> &Message {
+        &self.message
+    }
+
     /// Returns when the fallback of a message that is due then is first examined.
     pub(super) fn due(&self, due: Timestamp) -> Timestamp {
         self.within_ms.map_or(ON_FAILURE, |within| due.plus(Duration::from_millis(within)))

@@ -1,20 +1,25 @@
 //! The rules of a store, written once over the statements of each store.
 
+mod register;
+
 use std::borrow::Cow;
 use std::collections::{BTreeSet, HashMap};
 use std::future::{self, Future};
 use std::time::Duration;
 
+pub(super) use self::register::{Register, begin, lift, listed, opt_outs, pseudonymise, verdict};
+use self::register::{opt_out, opt_out_by_message};
+use super::directory::{Directory, Named};
 use super::fallback::{Answer, FallbackDecision};
 use super::outbox::{self, EXPIRED};
 use super::record::{
     ABANDONED, AFTER_REMOVAL, Answers, BOUNDED_MAX, Bounded, CLOCK_NOTED, CLOCK_TOLERANCE, Claimed, DeliveryRow,
     DueReply, EVENT_ATTEMPTS, End, Enqueued, EventContent, EventFilter, EventRow, EventWait, FALLBACK_RESTORED,
     FELL_BACK, FallbackResults, FallbackRow, FallbackUpdate, Fetched, FileHold, FileRow, Hold, InboxEvent, Incoming,
-    Leases, LinkRow, Mark, MessageRow, MessageWait, NOT_DECIDED, New, OPTED_OUT, PersonOf, PutOff, REPORTED, Receipt,
-    Ruling, Settle, UNHANDLED, Unbounded, Written, delivery_state_of, link_of, mark_person, opt_out_from, opt_out_of,
-    opted_out, person_of,
+    Leases, LinkRow, Mark, MessageRow, MessageWait, NOT_DECIDED, New, PersonOf, PutOff, REPORTED, Receipt, Ruling,
+    Settle, UNHANDLED, Unbounded, Written, delivery_state_of, link_of, mark_person, person_of,
 };
+use super::register::{Lift, Preference, Verdict};
 use super::status::{Id, Settled, State, Status};
 use crate::model::address::Address;
 use crate::model::clock::Timestamp;
@@ -55,8 +60,8 @@ pub(super) trait Tx {
     /// Stores the files that a message sends.
     fn insert_files(&self, id: i64, files: &BTreeSet<String>) -> impl Statement<(), Self::Error>;
 
-    /// Returns the message of an existing key.
-    fn message_by_key(&self, line: &str, key: &str) -> impl Statement<(i64, Written), Self::Error>;
+    /// Returns the message of a key.
+    fn message_by_key(&self, line: &str, key: &str) -> impl Statement<Option<(i64, Written)>, Self::Error>;
 
     /// Returns a message that is about to change. With a fence, only while that holds: a stale claim waits for no lock.
     fn message(&self, id: i64, fence: Option<i64>) -> impl Statement<Option<MessageRow>, Self::Error>;
@@ -254,8 +259,13 @@ pub(super) trait Tx {
     /// Returns `true` if a reply to a person was enqueued at this time or later.
     fn has_reply_since(&self, line: &str, names: &[String], at: Timestamp) -> impl Statement<bool, Self::Error>;
 
-    /// Returns the messages of this priority or later that a person's opt-out ends, ordered by id.
-    fn ended_by_opt_out(&self, line: &str, names: &[String], from: u8) -> impl Statement<Vec<i64>, Self::Error>;
+    /// Returns the messages of this priority or later that a person's opt-out ends, with their lanes, ordered by id.
+    fn ended_by_opt_out(
+        &self,
+        line: &str,
+        names: &[String],
+        from: u8,
+    ) -> impl Statement<Vec<(i64, String)>, Self::Error>;
 
     /// Drops the fallback of a message, and those of a person's messages of this priority or later.
     fn drop_fallbacks(&self, id: i64, line: &str, names: &[String], from: u8) -> impl Statement<(), Self::Error>;
@@ -302,16 +312,48 @@ pub(super) trait Tx {
     fn set_file(&self, hold: FileHold, file: &FileRow<'_>) -> impl Statement<bool, Self::Error>;
 }
 
-/// Enqueues a message, which may be the fallback of another.
-pub(super) async fn enqueue<T: Tx>(
+/// Enqueues a message, which may be the fallback of another, unless its recipient opted out.
+pub(super) async fn enqueue<T: Register>(
     tx: &T,
+    of: &Directory,
     new: &New,
     written: &Written,
     instead_of: Option<i64>,
 ) -> Result<Enqueued, T::Error> {
+    let decided = verdict(tx, of, &new.addressee(&new.message), None, new.now).await?;
+    let mut refused = match &decided {
+        // It is refused when it is due, and its fallback is sent.
+        Verdict::Stopped(reason) if reason.is_for_medium() && new.fallback.is_some() => None,
+        Verdict::Stopped(reason) => Some((reason.clone(), false)),
+        _ => None,
+    };
+    if let (None, Some(fallback)) = (&refused, &new.fallback)
+        && let Verdict::Stopped(reason) = verdict(tx, of, &new.addressee(fallback.message()), None, new.now).await?
+    {
+        refused = Some((reason, true));
+    }
+    if let Some((reason, is_fallback)) = refused {
+        // A message stored earlier is returned, whatever the person said since.
+        return Ok(match tx.message_by_key(&new.line, &new.key).await? {
+            Some((id, there)) if new.is_same(written, &there) => Enqueued::Same(Id(id)),
+            Some(_) => Enqueued::Other,
+            None => Enqueued::Refused { reason, is_fallback },
+        });
+    }
+    let enqueued = insert(tx, new, written, instead_of).await?;
+    if let (Verdict::Confirms(entry), Enqueued::New(id)) = (decided, &enqueued) {
+        tx.set_confirmation(entry, id.0).await?;
+    }
+    Ok(enqueued)
+}
+
+/// Inserts a message, whatever its recipient said.
+async fn insert<T: Tx>(tx: &T, new: &New, written: &Written, instead_of: Option<i64>) -> Result<Enqueued, T::Error> {
     let Some(id) = tx.insert_message(new, written, instead_of).await? else {
-        let (id, there) = tx.message_by_key(&new.line, &new.key).await?;
-        return Ok(if new.is_same(written, &there) { Enqueued::Same(Id(id)) } else { Enqueued::Other });
+        return Ok(match tx.message_by_key(&new.line, &new.key).await? {
+            Some((id, there)) if new.is_same(written, &there) => Enqueued::Same(Id(id)),
+            _ => Enqueued::Other,
+        });
     };
     if !written.files.is_empty() {
         tx.insert_files(id, &written.files).await?;
@@ -322,15 +364,17 @@ pub(super) async fn enqueue<T: Tx>(
     Ok(Enqueued::New(Id(id)))
 }
 
-/// Enqueues a message and acknowledges the event that it answers, unless a different message has the key.
-pub(super) async fn enqueue_and_ack<T: Tx>(
+/// Enqueues a message and acknowledges the event that it answers, unless a different message has the key or the recipient
+/// opted out.
+pub(super) async fn enqueue_and_ack<T: Register>(
     tx: &T,
+    of: &Directory,
     new: &New,
     written: &Written,
     event: i64,
 ) -> Result<Enqueued, T::Error> {
-    let enqueued = enqueue(tx, new, written, None).await?;
-    if enqueued != Enqueued::Other {
+    let enqueued = enqueue(tx, of, new, written, None).await?;
+    if matches!(enqueued, Enqueued::New(_) | Enqueued::Same(_)) {
         ack(tx, event, new.now).await?;
     }
     Ok(enqueued)
@@ -397,8 +441,13 @@ pub(super) async fn ruled<T: Tx>(tx: &T, hold: Hold, ruling: &Ruling) -> Result<
 }
 
 /// Records the end of an attempt, and applies early deliveries.
-pub(super) async fn finish<T: Tx>(tx: &T, hold: Hold, end: &End) -> Result<bool, T::Error> {
+pub(super) async fn finish<T: Register>(tx: &T, of: &Directory, hold: Hold, end: &End) -> Result<bool, T::Error> {
     let id = hold.id.0;
+    let opted_out = end.kind == ErrorKind::OptedOut.as_str();
+    if opted_out {
+        // Before any other lock.
+        tx.lock_register(true).await?;
+    }
     tx.lock_message(id, &end.ids).await?;
     let Some(MessageRow { line, recipient, delivery, attempts, .. }) = tx.held(hold).await? else { return Ok(false) };
     tx.end_attempt(id, attempts, end).await?;
@@ -418,22 +467,27 @@ pub(super) async fn finish<T: Tx>(tx: &T, hold: Hold, end: &End) -> Result<bool,
     let from = &[State::Claimed, State::Sending];
     let settled = Settle { state: end.state, due: end.due, reason: end.reason.clone(), from, now: end.now };
     transition(tx, id, &line, delivery.as_deref(), (false, settled.wait()), &settled).await?;
-    if end.kind == ErrorKind::OptedOut.as_str() {
-        opt_out_by_message(tx, id, end.now).await?;
+    if opted_out {
+        opt_out_by_message(tx, of, id, end.now).await?;
     }
     match settled.state {
-        State::Unknown | State::Parked => resolve_unknown(tx, id, end.now).await?,
-        _ => apply_early(tx, id, end.now).await?,
+        State::Unknown | State::Parked => resolve_unknown(tx, of, id, end.now).await?,
+        _ => apply_early(tx, of, id, end.now).await?,
     }
     Ok(true)
 }
 
 /// Marks the outcome of a message that a worker left while sending it as unknown.
-pub(super) async fn left_behind<T: Tx>(tx: &T, message: &Claimed, now: Timestamp) -> Result<(), T::Error> {
+pub(super) async fn left_behind<T: Register>(
+    tx: &T,
+    of: &Directory,
+    message: &Claimed,
+    now: Timestamp,
+) -> Result<(), T::Error> {
     let id = message.hold.id.0;
     settle(tx, id, &outbox::left_behind(message, now)).await?;
     tx.end_unknown(id).await?;
-    resolve_unknown(tx, id, now).await
+    resolve_unknown(tx, of, id, now).await
 }
 
 /// Settles a message, and returns its line if that ends it.
@@ -504,7 +558,7 @@ pub(super) async fn hold_after_restore<T: Tx>(tx: &T, at: Timestamp, now: Timest
         let id = row.id;
         tx.set_fallback(id, None, false).await?;
         let Some(instead) = row.instead(now) else { continue };
-        if let Enqueued::New(id) = enqueue(tx, &instead, &Written::new(&instead)?, Some(id)).await? {
+        if let Enqueued::New(id) = insert(tx, &instead, &Written::new(&instead)?, Some(id)).await? {
             let reason = Some(FALLBACK_RESTORED.to_owned());
             settle(tx, id.0, &Settle { state: State::Parked, due: None, reason, from: &[State::Queued], now }).await?;
         }
@@ -513,10 +567,21 @@ pub(super) async fn hold_after_restore<T: Tx>(tx: &T, at: Timestamp, now: Timest
 }
 
 /// Sends the fallbacks that are due, as the answers allow.
-pub(super) async fn fall_back<T: Tx>(tx: &T, now: Timestamp, answers: &Answers) -> Result<FallbackResults, T::Error> {
+pub(super) async fn fall_back<T: Register>(
+    tx: &T,
+    of: &Directory,
+    now: Timestamp,
+    answers: &Answers,
+) -> Result<FallbackResults, T::Error> {
     let mut results = FallbackResults::default();
     for row in tx.take_fallbacks(Some(now)).await? {
-        let (id, FallbackUpdate { decision, again, recorded }) = (row.id, row.examine(answers, now));
+        let (id, FallbackUpdate { mut decision, mut again, mut recorded }) = (row.id, row.examine(answers, now));
+        if matches!(decision, FallbackDecision::CancelFirst | FallbackDecision::Send)
+            && let Some(to) = row.addressee(now)
+            && let Verdict::Stopped(reason) = verdict(tx, of, &to, None, now).await?
+        {
+            (decision, again, recorded) = (FallbackDecision::Never, None, Some(("refuse_fallback", reason)));
+        }
         if let Some((name, reason)) = &recorded {
             tx.insert_decision(id, name, reason, now).await?;
         }
@@ -532,7 +597,7 @@ pub(super) async fn fall_back<T: Tx>(tx: &T, now: Timestamp, answers: &Answers) 
         }
         if matches!(decision, FallbackDecision::CancelFirst | FallbackDecision::Send)
             && let Some(instead) = row.instead(now)
-            && let Enqueued::New(sent) = enqueue(tx, &instead, &Written::new(&instead)?, Some(id)).await?
+            && let Enqueued::New(sent) = enqueue(tx, of, &instead, &Written::new(&instead)?, Some(id)).await?
         {
             results.to_send.push((sent, instead));
         }
@@ -541,12 +606,17 @@ pub(super) async fn fall_back<T: Tx>(tx: &T, now: Timestamp, answers: &Answers) 
 }
 
 /// Stores events and the poll's cursor, and returns the number of new events.
-pub(super) async fn store_events<T: Tx>(
+pub(super) async fn store_events<T: Register>(
     tx: &T,
+    of: &Directory,
     events: &[Incoming],
     cursor: Option<&(String, Cursor)>,
     now: Timestamp,
 ) -> Result<usize, T::Error> {
+    if events.iter().any(|incoming| incoming.may_opt_out()) {
+        // Before any other lock.
+        tx.lock_register(true).await?;
+    }
     tx.lock_deliveries(events).await?;
     let mut new = 0;
     for incoming @ Incoming { line, event, .. } in events {
@@ -558,16 +628,20 @@ pub(super) async fn store_events<T: Tx>(
         }
         new += 1;
         if let Event::Delivery(delivery) = event {
-            deliver(tx, line, delivery, now).await?;
+            deliver(tx, of, line, delivery, now).await?;
         }
         if let (Some(line), Some((previous, current))) = (line, link_of(event)) {
             link(tx, line, previous, current, event.envelope().at).await?;
         }
         if let (Some(line), Some(reply)) = (line, &incoming.auto_reply) {
-            auto_reply(tx, line, reply, now).await?;
+            auto_reply(tx, of, line, reply, now).await?;
         }
-        if let (Some(line), Some((names, from))) = (line, opt_out_of(event)) {
-            opt_out(tx, line, &names, from, now).await?;
+        if let (Some(line), Event::OptOut(event)) = (line, event) {
+            if event.resume {
+                lift(tx, of, line, &Named::new(&event.from), &Lift::from_event(event, now), now).await?;
+            } else {
+                opt_out(tx, of, &Preference::from_event(of, line, event, now), now).await?;
+            }
         }
     }
     if let Some((channel, place)) = cursor {
@@ -577,7 +651,13 @@ pub(super) async fn store_events<T: Tx>(
 }
 
 /// Enqueues an auto-reply, unless the person got a reply since its period began.
-async fn auto_reply<T: Tx>(tx: &T, line: &str, reply: &DueReply, now: Timestamp) -> Result<(), T::Error> {
+async fn auto_reply<T: Register>(
+    tx: &T,
+    of: &Directory,
+    line: &str,
+    reply: &DueReply,
+    now: Timestamp,
+) -> Result<(), T::Error> {
     let names = tx.names_of(line, &[reply.message.to.expose().to_owned()]).await?;
     if names.len() > 1 {
         // Two addresses of a person have two keys: their messages are stored one after the other.
@@ -585,7 +665,7 @@ async fn auto_reply<T: Tx>(tx: &T, line: &str, reply: &DueReply, now: Timestamp)
     }
     if !tx.has_reply_since(line, &names, reply.since).await? {
         let new = reply.to_enqueue(line, now);
-        enqueue(tx, &new, &Written::new(&new)?, None).await?;
+        enqueue(tx, of, &new, &Written::new(&new)?, None).await?;
     }
     Ok(())
 }
@@ -689,7 +769,13 @@ async fn complete<T: Tx>(tx: &T, events: &mut [InboxEvent]) -> Result<(), T::Err
 }
 
 /// Applies a delivery to its message, or stores it until the message is known.
-async fn deliver<T: Tx>(tx: &T, line: Option<&str>, delivery: &Delivery, now: Timestamp) -> Result<(), T::Error> {
+async fn deliver<T: Register>(
+    tx: &T,
+    directory: &Directory,
+    line: Option<&str>,
+    delivery: &Delivery,
+    now: Timestamp,
+) -> Result<(), T::Error> {
     let (gateway, account) = (&*delivery.envelope.gateway, delivery.envelope.account.as_str());
     let (id, key) = match &delivery.of {
         DeliveryOf::Message { id, key } => (id.as_ref().map(MessageId::as_str), key.as_deref()),
@@ -716,14 +802,20 @@ async fn deliver<T: Tx>(tx: &T, line: Option<&str>, delivery: &Delivery, now: Ti
     if id.is_some_and(|id| !id.is_empty()) {
         tx.insert_part_of(&of, message).await?;
     }
-    apply_receipt(tx, message, receipt, now).await
+    apply_receipt(tx, directory, message, receipt, now).await
 }
 
 /// Applies a gateway's report about a message: its delivery state, and that the gateway has it.
-async fn apply_receipt<T: Tx>(tx: &T, message: i64, receipt: Receipt, now: Timestamp) -> Result<(), T::Error> {
+async fn apply_receipt<T: Register>(
+    tx: &T,
+    of: &Directory,
+    message: i64,
+    receipt: Receipt,
+    now: Timestamp,
+) -> Result<(), T::Error> {
     let state = raise(tx, message, receipt.state, now).await?;
     if receipt.opted_out {
-        opt_out_by_message(tx, message, now).await?;
+        opt_out_by_message(tx, of, message, now).await?;
     }
     let waits = matches!(state, Some(State::Queued | State::Deferred));
     // One that would be sent again after an unknown outcome was accepted then.
@@ -736,22 +828,22 @@ async fn apply_receipt<T: Tx>(tx: &T, message: i64, receipt: Receipt, now: Times
 }
 
 /// Resolves the unknown outcome of a message by the reports received while it was being sent.
-async fn resolve_unknown<T: Tx>(tx: &T, message: i64, now: Timestamp) -> Result<(), T::Error> {
-    apply_early(tx, message, now).await?;
+async fn resolve_unknown<T: Register>(tx: &T, of: &Directory, message: i64, now: Timestamp) -> Result<(), T::Error> {
+    apply_early(tx, of, message, now).await?;
     let Some(row) = tx.message(message, None).await? else { return Ok(()) };
     match row.delivery.as_deref().and_then(delivery_state_of) {
         Some(state) if matches!(row.state, State::Unknown | State::Parked) => {
-            apply_receipt(tx, message, Receipt { state, opted_out: false }, now).await
+            apply_receipt(tx, of, message, Receipt { state, opted_out: false }, now).await
         }
         _ => Ok(()),
     }
 }
 
 /// Applies what arrived before the message's own id was stored.
-async fn apply_early<T: Tx>(tx: &T, message: i64, now: Timestamp) -> Result<(), T::Error> {
+async fn apply_early<T: Register>(tx: &T, of: &Directory, message: i64, now: Timestamp) -> Result<(), T::Error> {
     for receipt in tx.take_early(message).await? {
         if let Ok(receipt) = serde_json::from_str(&receipt) {
-            apply_receipt(tx, message, receipt, now).await?;
+            apply_receipt(tx, of, message, receipt, now).await?;
         }
     }
     Ok(())
@@ -795,34 +887,6 @@ async fn link<T: Tx>(tx: &T, line: &str, previous: &str, to: &Address, at: Times
         tx.set_link(line, previous, &to).await?;
     }
     Ok(())
-}
-
-/// Ends the waiting messages of a person who opted out, and the fallbacks of all that they were sent.
-async fn opt_out<T: Tx>(tx: &T, line: &str, names: &[String], from: u8, now: Timestamp) -> Result<(), T::Error> {
-    let names = tx.names_of(line, names).await?;
-    for id in tx.ended_by_opt_out(line, &names, from).await? {
-        end_opted_out(tx, id, now).await?;
-    }
-    Ok(())
-}
-
-/// Applies an opt-out in answer to a message: drops its fallback, and those of other messages to the person.
-async fn opt_out_by_message<T: Tx>(tx: &T, message: i64, now: Timestamp) -> Result<(), T::Error> {
-    let Some(MessageRow { line, recipient, priority, .. }) = tx.message(message, None).await? else { return Ok(()) };
-    let names = tx.names_of(&line, &[recipient]).await?;
-    tx.drop_fallbacks(message, &line, &names, opt_out_from(priority)).await?;
-    match tx.instead_of(message).await? {
-        Some(instead) => end_opted_out(tx, instead, now).await,
-        None => Ok(()),
-    }
-}
-
-/// Ends a message, unless it was sent, and its fallback.
-async fn end_opted_out<T: Tx>(tx: &T, id: i64, now: Timestamp) -> Result<(), T::Error> {
-    tx.insert_decision(id, "opt_out", &Reason::new("opt-out", OPTED_OUT), now).await?;
-    let is_unknown = tx.has_unknown_attempt(id).await?;
-    settle(tx, id, &opted_out(is_unknown, now)).await?;
-    tx.set_fallback(id, None, false).await
 }
 
 /// Records the time that a worker sees; `latest` is the latest one that it has seen. Returns by how much the clock was

@@ -28,16 +28,26 @@ pub(super) fn lane_of(new: &New) -> String {
 
 /// Returns the lane of messages to an address of this kind.
 fn lane(line: &str, to: &Address) -> String {
+    format!("{line}/{}", kind_of(to))
+}
+
+/// Returns the kind of an address, as a lane has it.
+pub(super) fn kind_of(to: &Address) -> String {
     match to {
-        Address::Conversation(conversation) => format!("{line}/conversation/{}", conversation.medium()),
-        Address::Other(other) => format!("{line}/other/{}", other.medium()),
-        Address::Messenger(_) => format!("{line}/messenger"),
-        Address::Phone(_) => format!("{line}/phone"),
-        Address::SenderName(_) => format!("{line}/sender_name"),
-        Address::ShortCode(_) => format!("{line}/short_code"),
-        Address::WhatsApp(_) => format!("{line}/whatsapp"),
-        Address::X(_) => format!("{line}/x"),
+        Address::Conversation(conversation) => format!("conversation/{}", conversation.medium()),
+        Address::Other(other) => format!("other/{}", other.medium()),
+        Address::Messenger(_) => "messenger".to_owned(),
+        Address::Phone(_) => "phone".to_owned(),
+        Address::SenderName(_) => "sender_name".to_owned(),
+        Address::ShortCode(_) => "short_code".to_owned(),
+        Address::WhatsApp(_) => "whatsapp".to_owned(),
+        Address::X(_) => "x".to_owned(),
     }
+}
+
+/// Returns the kind of the addresses of a lane.
+pub(super) fn kind_of_lane(lane: &str) -> &str {
+    unbound_lane(lane).split_once('/').map_or("", |(_, kind)| kind)
 }
 
 /// What separates a lane from the account to which its messages are bound.

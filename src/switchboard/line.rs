@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
+use super::directory::{LineRules, OptOutReach};
 use super::outbox::NextSuppliers;
 use super::record::Attempt;
 use super::{account, account_id};
@@ -67,6 +68,14 @@ pub struct Line {
     pub hours: Option<Hours>,
     /// The auto-reply outside the hours, if set. See [`auto_reply`](Self::auto_reply).
     pub auto_reply: Option<auto_reply::ReplyTexts>,
+    /// The reach of opt-outs that arrive on the line. See [`opt_out_reach`](Self::opt_out_reach).
+    pub opt_out_reach: OptOutReach,
+    /// Emergencies are sent despite an opt-out. See
+    /// [`emergencies_despite_opt_out`](Self::emergencies_despite_opt_out).
+    pub emergencies_despite_opt_out: bool,
+    /// Marketing is sent without a recorded consent. See
+    /// [`marketing_without_consent`](Self::marketing_without_consent).
+    pub marketing_without_consent: bool,
     /// The retention of content: unlimited if not set. See [`retention`](Self::retention).
     pub retention: Option<Duration>,
     pub(super) channels: Vec<Arc<dyn Channel>>,
@@ -101,6 +110,9 @@ impl Line {
             languages: Vec::new(),
             hours: None,
             auto_reply: None,
+            opt_out_reach: OptOutReach::default(),
+            emergencies_despite_opt_out: false,
+            marketing_without_consent: false,
             retention: None,
             channels: Vec::new(),
             receive_by: BTreeMap::new(),
@@ -114,7 +126,8 @@ impl Line {
         self
     }
 
-    /// Sets the data controller: the council, or a councillor.
+    /// Sets the data controller: the council, or a councillor. Lines without one have a common controller. An opt-out
+    /// holds on every line of its controller: see [`Switchboard::opt_outs`](super::Switchboard::opt_outs).
     #[must_use]
     pub fn controller(mut self, controller: impl Into<String>) -> Self {
         self.controller = Some(controller.into());
@@ -159,6 +172,30 @@ impl Line {
     #[must_use]
     pub fn auto_reply(mut self, texts: auto_reply::ReplyTexts) -> Self {
         self.auto_reply = Some(texts);
+        self
+    }
+
+    /// Sets the reach of opt-outs that arrive on this line: by default the person on every medium of the lines with the
+    /// same [`controller`](Self::controller).
+    #[must_use]
+    pub fn opt_out_reach(mut self, reach: OptOutReach) -> Self {
+        self.opt_out_reach = reach;
+        self
+    }
+
+    /// Sets whether messages with [`Purpose::Emergency`](crate::Purpose::Emergency) are sent despite an opt-out: not by
+    /// default. Each such message has a recorded decision.
+    #[must_use]
+    pub fn emergencies_despite_opt_out(mut self, despite: bool) -> Self {
+        self.emergencies_despite_opt_out = despite;
+        self
+    }
+
+    /// Sets whether messages with [`Purpose::Marketing`](crate::Purpose::Marketing) are sent to persons without a
+    /// [recorded consent](super::Switchboard::consents): not by default. For a service that keeps the consents itself.
+    #[must_use]
+    pub fn marketing_without_consent(mut self, without: bool) -> Self {
+        self.marketing_without_consent = without;
         self
     }
 
@@ -338,6 +375,15 @@ impl Line {
             return Vec::new();
         };
         self.channels.iter().filter(|channel| channel.info().medium == *medium).collect()
+    }
+
+    /// Returns the settings on which the register of opt-outs depends.
+    pub(super) fn rules(&self) -> LineRules {
+        let has = |medium: &Medium| self.channels.iter().any(|channel| channel.info().medium == *medium);
+        let phone = if has(&Medium::WhatsApp) && !has(&Medium::Sms) { Medium::WhatsApp } else { Medium::Sms };
+        let controller = self.controller.clone().unwrap_or_default();
+        let (emergencies, reach) = (self.emergencies_despite_opt_out, self.opt_out_reach);
+        LineRules { controller, emergencies, consent: !self.marketing_without_consent, reach, phone }
     }
 
     /// Returns the account that alone may send a message next, after these attempts: `None` if several may, or if the

@@ -74,7 +74,9 @@ use crate::webhook;
 
 mod auto_reply;
 mod check;
+mod consents;
 mod conversation;
+mod directory;
 mod engine;
 mod fallback;
 mod file;
@@ -82,8 +84,10 @@ mod flow;
 mod inbox;
 mod lanes;
 mod line;
+mod opt_outs;
 mod outbox;
 mod record;
+mod register;
 mod route;
 mod settings;
 mod status;
@@ -93,11 +97,15 @@ mod unattended;
 mod watch;
 mod worker;
 
+pub use consents::{Consents, NewConsent};
 pub use conversation::{Entry, EntryContent};
+pub use directory::OptOutReach;
 pub use fallback::{Fallback, Outgoing};
 pub use file::{EventId, File};
 pub use inbox::{InboxEvent, InboxEventKind, LineInbox};
 pub use line::{Line, ReceiveBy};
+pub use opt_outs::{ImportProblem, NewOptOut, OptOutImport, OptOuts};
+pub use register::{ConsentEntry, OptOutEntry, OptOutSource};
 pub use settings::{Configuration, SettingsErrors};
 pub use status::{AttemptOutcome, Id, Resolution, SendAttempt, Settled, State, Status};
 pub use store::Store;
@@ -105,6 +113,7 @@ pub use suspension::Suspension;
 pub use watch::{ChannelHealth, Counts, Stats};
 pub use worker::ShutdownReport;
 
+use directory::Directory;
 use inbox::EventNotify;
 use record::{Enqueued, Incoming, New, Settle};
 use route::Route;
@@ -213,7 +222,9 @@ impl Switchboard {
     /// - [`ErrorKind::InvalidMessage`]: unknown line; a key that belongs to a different message; a `not_after` before
     ///   the message would be sent; no channel of the line can carry it.
     ///
-    /// - [`ErrorKind::Refused`]: the policy refuses it.
+    /// - [`ErrorKind::Refused`]: the policy refuses it; the person opted out (with the code `opt-out`): see
+    ///   [`opt_outs`](Self::opt_outs); or it is marketing without a consent (`consent`): see
+    ///   [`consents`](Self::consents).
     ///
     /// - [`ErrorKind::Unavailable`]: the store or the policy is unavailable. The message may have been stored: send it
     ///   again, unchanged, under the same key.
@@ -278,6 +289,11 @@ impl Switchboard {
                 let rule = "belongs to a different message of this line, which may differ in its not_after, tag or fallback \
                             only: send that one again unchanged, or use a new key";
                 Err(Error::invalid("key", rule))
+            }
+            Enqueued::Refused { reason, is_fallback } => {
+                self.0.log_state(line, None, State::Refused, Some(&reason.to_string()), Some(&to));
+                let error = refused(&reason);
+                Err(if is_fallback { error.with_field("fallback") } else { error })
             }
         }
     }
@@ -692,8 +708,12 @@ impl Builder {
         self
     }
 
-    /// Sets the pepper of the fingerprint that represents a person in `tracing` events. With the pepper of
-    /// [`Trace`](crate::layer::Trace) both show the same fingerprint. Without one no person appears.
+    /// Sets the pepper of the fingerprints that represent persons in `tracing` events and in the register of
+    /// [`opt_outs`](Switchboard::opt_outs). With the pepper of [`Trace`](crate::layer::Trace) both show the same
+    /// fingerprint. Without one no person appears in the trace, and an opt-out ends with the erasure of its person.
+    ///
+    /// Every program on a store needs the same pepper. Keep it as long as the register: an entry of an erased person
+    /// matches nobody under another pepper.
     #[must_use]
     pub fn pepper(mut self, pepper: Secret) -> Self {
         self.pepper = Some(pepper);
@@ -759,6 +779,8 @@ impl Builder {
             }
         }
         let to_read = EventNotify::new(lines.keys());
+        let rules = lines.values().map(|line: &Line| (line.id.clone(), line.rules())).collect();
+        self.store.0.configure(Directory { lines: rules, pepper: self.pepper.clone() });
         Ok(Switchboard(Arc::new(Inner {
             store: self.store,
             lines,

@@ -16,7 +16,7 @@ use crate::model::clock::Timestamp;
 use crate::model::delivery::DeliveryState;
 use crate::model::digest::Digest;
 use crate::model::error::ErrorKind;
-use crate::model::event::{Delivery, Event, OptOutScope};
+use crate::model::event::{Delivery, Event};
 use crate::model::id::MessageId;
 use crate::model::info::Info;
 use crate::model::message::{Credits, Message, Money, OnUnknown, Price};
@@ -92,7 +92,7 @@ pub(super) fn digest_of(body: &str, fallback: Option<&str>) -> String {
 }
 
 /// The result of enqueueing a message.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Enqueued {
     /// Stored now.
     New(Id),
@@ -100,6 +100,8 @@ pub(super) enum Enqueued {
     Same(Id),
     /// A different message has its key.
     Other,
+    /// Its recipient, or that of its fallback, opted out.
+    Refused { reason: policy::Reason, is_fallback: bool },
 }
 
 /// The right to write to a message: a claim with its fencing token.
@@ -123,8 +125,6 @@ pub(super) struct Claimed {
     pub(super) moved_to: Option<Address>,
     /// The stored content does not match its digest.
     pub(super) damaged: bool,
-    /// The person opted out after it was enqueued.
-    pub(super) opted_out: bool,
     pub(super) queued: Timestamp,
     /// The attempts so far, oldest first.
     pub(super) attempts: Vec<Attempt>,
@@ -467,6 +467,7 @@ pub(super) struct MessageRow {
     pub(super) line: String,
     pub(super) recipient: String,
     pub(super) priority: u8,
+    pub(super) lane: String,
     pub(super) state: State,
     pub(super) delivery: Option<String>,
     /// The number of its last attempt.
@@ -516,6 +517,15 @@ pub(super) struct FileRow<'a> {
 }
 
 impl Incoming {
+    /// Returns `true` if it may be an opt-out, or the end of one.
+    pub(super) fn may_opt_out(&self) -> bool {
+        match &self.event {
+            Event::OptOut(_) => true,
+            Event::Delivery(delivery) => Receipt::by(delivery).opted_out,
+            _ => false,
+        }
+    }
+
     /// Returns the number of its files to fetch.
     pub(super) fn files(&self) -> usize {
         self.event.as_inbound().filter(|_| self.fetch).map_or(0, |inbound| inbound.media().len())
@@ -942,17 +952,6 @@ impl End {
     }
 }
 
-/// Returns the names of a person who opted out, and the priority from which their messages end.
-pub(super) fn opt_out_of(event: &Event) -> Option<(Vec<String>, u8)> {
-    let Event::OptOut(wish) = event else { return None };
-    let names = [Some(wish.from.expose()), wish.from.as_phone().map(Phone::as_str)];
-    let from = match wish.scope {
-        OptOutScope::All => 0,
-        OptOutScope::Marketing => PRIORITY_LAST,
-    };
-    (!wish.resume).then(|| (names.into_iter().flatten().map(str::to_owned).collect(), from))
-}
-
 /// Returns the priority from which the person's other fallbacks end after an opt-out in answer to a message of this
 /// priority.
 pub(super) fn opt_out_from(priority: u8) -> u8 {
@@ -960,10 +959,10 @@ pub(super) fn opt_out_from(priority: u8) -> u8 {
 }
 
 /// Settles a message whose recipient opted out: refused by us, unless the outcome of an attempt is unknown.
-pub(super) fn opted_out(is_unknown: bool, now: Timestamp) -> Settle {
+pub(super) fn opted_out(is_unknown: bool, reason: &policy::Reason, now: Timestamp) -> Settle {
     let state = if is_unknown { State::Parked } else { State::Refused };
     let from = &[State::Queued, State::Deferred, State::Claimed];
-    Settle { state, due: None, reason: Some(OPTED_OUT.to_owned()), from, now }
+    Settle { state, due: None, reason: Some(reason.to_string()), from, now }
 }
 
 /// Returns the person or the conversation to which an answer to this event is sent.

@@ -86,6 +86,8 @@ async fn fallback_skips_delivered_unknown_and_refused() {
     let stopped = desk.switchboard.send("desk", with_fallback(3, HOUR)).await.unwrap();
     desk.until(stopped, &[State::Rejected]).await;
 
+    wants_messages_again(&desk).await;
+
     // The last one's fallback is sent, so those of the others were due as well.
     let late = desk.switchboard.send("desk", with_fallback(4, HOUR)).await.unwrap();
     desk.until(late, &[State::Accepted]).await;
@@ -341,6 +343,12 @@ async fn message_refused_after_intake_is_not_sent() {
     desk.close().await;
 }
 
+/// Lifts the opt-out of the person to whom first messages go.
+async fn wants_messages_again(desk: &Desk) {
+    let person = Address::whatsapp("07700 900123").unwrap();
+    assert_eq!(desk.switchboard.opt_outs().lift("desk", &person, "J. Jones").await.unwrap(), 1);
+}
+
 /// Waits until all due fallbacks were processed: that of a message failing now is the last.
 async fn fallbacks_processed(desk: &Desk, whatsapp: &Mock) {
     whatsapp.will_fail(Error::recipient("is not on WhatsApp").with_outcome(Outcome::Rejected));
@@ -543,6 +551,7 @@ async fn opt_out_on_second_attempt_ends_the_fallback() {
     let id = desk.switchboard.send("desk", Outgoing::new(flood).fallback(fallback)).await.unwrap();
     assert_eq!(desk.until(id, &[State::Parked, State::Rejected]).await.attempts, 2);
     clock.advance_by(2 * HOUR);
+    wants_messages_again(&desk).await;
     fallbacks_processed(&desk, &whatsapp).await;
     assert_eq!(desk.switchboard.status(id).await.unwrap().unwrap().fallback, None);
     assert_eq!(sms.sent().len(), 1);
@@ -566,6 +575,7 @@ async fn stop_keyword_ends_queued_messages_and_fallbacks() {
     assert_eq!((status.state, status.attempts), (State::Refused, 0));
     assert!(status.reason.unwrap().contains("opted out"));
     clock.advance_by(12 * HOUR);
+    wants_messages_again(&desk).await;
     fallbacks_processed(&desk, &whatsapp).await;
     for id in [accepted, waits] {
         assert_eq!(board.status(id).await.unwrap().unwrap().fallback, None);

@@ -136,7 +136,10 @@ async fn urgent_messages_pass(url: &str) {
     let rate = Some(Rate::per_second(BULK));
     let (bulk, other) = (Timed::new("desk", &clock, rate, None), Timed::new("other", &clock, rate, None));
     let builder = Switchboard::builder(Store::open(url).await.unwrap()).clock(clock.clone());
-    let lines = [Line::new("desk").channel(bulk.clone()), Line::new("other").channel(other.clone())];
+    let lines = [
+        Line::new("desk").channel(bulk.clone()).marketing_without_consent(true),
+        Line::new("other").channel(other.clone()),
+    ];
     let board = lines.into_iter().fold(builder, |builder, line| builder.line(line)).build().unwrap();
     for of in (0..backlog).collect::<Vec<_>>().chunks(500) {
         let each = of.iter().map(|n| board.send("desk", text(*n, &format!("Bulk {n}")).purpose(Purpose::Marketing)));

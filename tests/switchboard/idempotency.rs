@@ -292,7 +292,7 @@ async fn resend_stays_with_its_account(scene: &Scene) {
 async fn person_resends_to_the_same_account_within_the_window(scene: &Scene) {
     let other = mock("two", &scene.clock);
     let lines = || Line::new("desk").channel(scene.gateway.clone()).channel(other.clone());
-    let failed = || Error::new(ErrorKind::OptedOut, "no").with_outcome(civic_messaging::Outcome::Rejected);
+    let failed = || Error::new(ErrorKind::Rejected, "no").with_outcome(civic_messaging::Outcome::Rejected);
     // Refused after an unknown outcome: a person decides.
     scene.gateway.mock.will_lose_response();
     scene.gateway.mock.will_fail(failed());

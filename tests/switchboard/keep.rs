@@ -58,7 +58,7 @@ async fn retention_erases_content_and_keeps_counts() {
     for n in 0..MESSAGES {
         let filler = "x".repeat((n as usize * 37) % 900);
         if n % 10 == 0 {
-            mock.will_fail(Error::new(ErrorKind::OptedOut, "canary-reason").with_outcome(Outcome::Rejected));
+            mock.will_fail(Error::new(ErrorKind::InvalidRecipient, "canary-reason").with_outcome(Outcome::Rejected));
         }
         let to = Address::whatsapp(&number(n)).unwrap();
         board.send("desk", Message::text(to, format!("canary-text-{n} {filler}")).key(format!("k-{n}"))).await.unwrap();

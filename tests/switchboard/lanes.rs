@@ -74,8 +74,10 @@ impl Channel for Recording {
 #[tokio::test]
 async fn emergency_and_reply_overtake_bulk() {
     let (clock, slow) = (virtual_clock(), Recording::new("desk", Some(Rate::per_second(10))));
-    let desk =
-        Desk::of(Switchboard::builder(memory().await).clock(clock.clone()), [Line::new("desk").channel(slow.clone())]);
+    let desk = Desk::of(
+        Switchboard::builder(memory().await).clock(clock.clone()),
+        [Line::new("desk").channel(slow.clone()).marketing_without_consent(true)],
+    );
     let board = &desk.switchboard;
     for n in 0..400 {
         let bulk = text(n, &format!("Bulk {n}")).purpose(Purpose::Marketing);
@@ -100,8 +102,10 @@ async fn emergency_and_reply_overtake_bulk() {
 #[tokio::test]
 async fn marketing_is_not_starved_by_replies() {
     let (clock, slow) = (virtual_clock(), Recording::new("desk", Some(Rate::per_second(10))));
-    let desk =
-        Desk::of(Switchboard::builder(memory().await).clock(clock.clone()), [Line::new("desk").channel(slow.clone())]);
+    let desk = Desk::of(
+        Switchboard::builder(memory().await).clock(clock.clone()),
+        [Line::new("desk").channel(slow.clone()).marketing_without_consent(true)],
+    );
     for n in 0..200 {
         desk.switchboard.send("desk", text(n, "Reply").purpose(Purpose::Reply)).await.unwrap();
         if n % 10 == 0 {

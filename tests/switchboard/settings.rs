@@ -66,6 +66,8 @@ async fn child() {
     assert_eq!(ward_west.controller.as_deref(), Some("Councillor D. Davies"));
     assert_eq!(ward_west.retention, Some(Duration::from_secs(90 * 24 * 3600)));
     assert_eq!(configuration.lines()[1].controller.as_deref(), Some("Exampleshire Council"));
+    let despite = configuration.lines().iter().filter(|line| line.emergencies_despite_opt_out);
+    assert_eq!(despite.map(|line| &*line.id).collect::<Vec<_>>(), ["enquiries"]);
     println!("{configuration:?} {settings:?}");
 
     let board = Switchboard::from_settings(&settings, &Registry::standard(), &context).await.unwrap();
@@ -232,7 +234,8 @@ fn wrong_value_names_table_field_and_rule() {
             "[lines.desk]",
             "[lines.desk]\nx = 1",
             "lines.desk.x: unknown field; known fields: name, controller, languages, \
-            retention_days, hours, auto_reply, receive_by, channels",
+            retention_days, hours, auto_reply, opt_out_reach, emergencies_despite_opt_out, marketing_without_consent, \
+            receive_by, channels",
         ),
         (
             "[routes]",

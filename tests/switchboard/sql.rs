@@ -52,7 +52,7 @@ impl Desk {
 
 async fn board(url: &str, mock: &Mock, ahead: Duration) -> Switchboard {
     let clock = Ahead::by(ahead);
-    let line = Line::new("desk").channel(mock.clone());
+    let line = Line::new("desk").channel(mock.clone()).marketing_without_consent(true);
     Switchboard::builder(Store::open(url).await.unwrap()).clock(clock).line(line).build().unwrap()
 }
 
@@ -163,7 +163,7 @@ async fn sql_and_rust_messages_are_stored_alike() {
     let db = desk.other().await;
     let mock = Mock::whatsapp();
     let board = Switchboard::builder(Store::open(desk.database.url()).await.unwrap())
-        .line(Line::new("wa").channel(mock))
+        .line(Line::new("wa").channel(mock).marketing_without_consent(true))
         .build()
         .unwrap();
     let user = WhatsAppUser::new(Some("+447700900003".parse().unwrap()), Some("GB.13491208655302741918")).unwrap();

@@ -9,6 +9,7 @@ use std::time::Duration;
 use serde_json::{Map, Value};
 
 use self::table::{Table, noted, read_all};
+use super::directory::OptOutReach;
 use super::store::Store;
 use super::{Builder, Line, Switchboard, check};
 use crate::channel::Channel;
@@ -37,7 +38,7 @@ const DAY: Duration = Duration::from_secs(24 * 3600);
 /// | `[store]` | `url`: see [`Store::open`] |
 /// | `[media]` | `folder`, for the files of messages: a [`FolderStore`]. Without it files are not fetched |
 /// | `[gateways.NAME]` | the settings that all channels of this gateway share, unless they have their own |
-/// | `[defaults]` | `controller`, `languages`, `retention_days`, `hours`, `auto_reply`: of each line that lacks them |
+/// | `[defaults]` | `controller`, `languages`, `retention_days`, `hours`, `auto_reply`, `opt_out_reach`, `emergencies_despite_opt_out`, `marketing_without_consent`: of each line that lacks them |
 /// | `[lines.ID]` | these, and `name`: see [`Line`] |
 /// | `[lines.ID.receive_by]` | `webhook`, `poll` or `both` by gateway: see [`Line::receive_by`] |
 /// | `[lines.ID.hours]` | the fields of [`hours::OpeningTimes`] |
@@ -247,6 +248,9 @@ struct Common {
     retention: Option<Duration>,
     hours: Option<Hours>,
     auto_reply: Option<auto_reply::ReplyTexts>,
+    opt_out_reach: Option<OptOutReach>,
+    emergencies_despite_opt_out: Option<bool>,
+    marketing_without_consent: Option<bool>,
 }
 
 impl Common {
@@ -272,7 +276,19 @@ impl Common {
                 texts.check().map(|()| texts)
             })
         });
-        Self { controller, languages, retention, hours, auto_reply }
+        let opt_out_reach = table.read("opt_out_reach", errors);
+        let emergencies_despite_opt_out = table.read("emergencies_despite_opt_out", errors);
+        let marketing_without_consent = table.read("marketing_without_consent", errors);
+        Self {
+            controller,
+            languages,
+            retention,
+            hours,
+            auto_reply,
+            opt_out_reach,
+            emergencies_despite_opt_out,
+            marketing_without_consent,
+        }
     }
 }
 
@@ -288,6 +304,11 @@ fn line(id: &str, mut table: Table, defaults: &Common, channels: &mut Channels<'
     line.retention = own.retention.or(defaults.retention);
     line.hours = own.hours.or_else(|| defaults.hours.clone());
     line.auto_reply = own.auto_reply.or_else(|| defaults.auto_reply.clone());
+    line.opt_out_reach = own.opt_out_reach.or(defaults.opt_out_reach).unwrap_or_default();
+    let emergencies = own.emergencies_despite_opt_out.or(defaults.emergencies_despite_opt_out);
+    line.emergencies_despite_opt_out = emergencies.unwrap_or_default();
+    let marketing = own.marketing_without_consent.or(defaults.marketing_without_consent);
+    line.marketing_without_consent = marketing.unwrap_or_default();
     line.receive_by = table.read("receive_by", errors).unwrap_or_default();
     for channel in table.list("channels", errors) {
         line.channels.extend(channels.connect(channel, errors));

@@ -8,11 +8,11 @@ use std::time::Duration;
 use tokio::sync::SemaphorePermit;
 
 use super::super::auto_reply::ANSWERED;
+use super::super::directory::Addressee;
 use super::super::lanes::{account_of, bound_lane, unbound_lane};
 use super::super::outbox::{AttemptContext, EXPIRED, NextSuppliers};
-use super::super::record::{
-    Attempt, CLOCK_TOLERANCE, Claimed, End, NOT_DECIDED, OPTED_OUT, PutOff, Ruling, Settle, reference_of,
-};
+use super::super::record::{Attempt, CLOCK_TOLERANCE, Claimed, End, NOT_DECIDED, PutOff, Ruling, Settle, reference_of};
+use super::super::register::Begun;
 use super::super::status::State;
 use super::super::suspension::{AccountEffect, AccountState};
 use super::super::{Account, Line, Switchboard, account, account_id, lock};
@@ -205,9 +205,6 @@ impl Switchboard {
         if claimed.damaged {
             return Err(Blocked::End(State::Parked, DAMAGED));
         }
-        if claimed.opted_out {
-            return Err(Blocked::End(State::Refused, OPTED_OUT));
-        }
         let Ok(line) = inner.line(&claimed.line) else {
             return Err(self.put_off_unhandled(claimed, "unknown-line", "unknown line").await);
         };
@@ -297,8 +294,17 @@ impl Switchboard {
         }
         // From here on the outcome is unknown if this process ends.
         let attempt = Attempt::next(&supplier.channel, message, &claimed.attempts, inner.clock.now());
-        if !self.record_begin(claimed, attempt.clone()).await? {
-            return Ok(Ended::NotSent);
+        let to = Addressee::new(&claimed.line, &message.to, message.purpose, claimed.queued);
+        match self.record_begin(claimed, attempt.clone(), to).await? {
+            Begun::Sending => {}
+            Begun::NotHeld => return Ok(Ended::NotSent),
+            Begun::Refused(reason) => {
+                let is_unknown = claimed.attempts.iter().any(|attempt| attempt.is_unknown);
+                let state = if is_unknown { State::Parked } else { State::Refused };
+                let why = reason.to_string();
+                inner.log_state(&claimed.line, Some(claimed.hold.id), state, Some(&why), Some(&message.to));
+                return Ok(Ended::NotSent);
+            }
         }
         token.spend();
         let begun = inner.clock.monotonic();
@@ -444,10 +450,10 @@ impl Switchboard {
         }
     }
 
-    /// Records the start of the send. Returns `false` if the message no longer waits, or another worker has claimed it.
-    async fn record_begin(&self, claimed: &Claimed, attempt: Attempt) -> Result<bool> {
+    /// Records the start of the send, unless the person opted out.
+    async fn record_begin(&self, claimed: &Claimed, attempt: Attempt, to: Addressee) -> Result<Begun> {
         let (store, clock) = (&self.0.store.0, &self.0.clock);
-        let record_begin = store.begin(claimed.hold, attempt).await;
+        let record_begin = store.begin_send(claimed.hold, attempt, to).await;
         // Release it as soon as the store works again, rather than when the lease expires.
         while record_begin.is_err() && store.unclaim(claimed.hold).await.is_err() {
             clock.sleep(AGAIN).await;

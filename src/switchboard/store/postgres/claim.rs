@@ -203,9 +203,7 @@ pub(super) async fn read_claimed(db: &Session, ids: &[i64]) -> Result<Vec<Claime
                 (SELECT p.id FROM civic_messaging.part AS p WHERE p.message = m.id
                  ORDER BY p.gateway COLLATE \"C\", p.id COLLATE \"C\" LIMIT 1),
                 (SELECT l.address FROM civic_messaging.link AS l WHERE l.line = m.line AND l.previous = m.recipient),
-                m.digest, m.fallback,
-                EXISTS (SELECT 1 FROM civic_messaging.decision WHERE message = m.id AND decision = 'opt_out'), m.lane,
-                m.priority
+                m.digest, m.fallback, m.lane, m.priority
          FROM civic_messaging.message AS m WHERE m.id = ANY ($1) ORDER BY array_position($1, m.id)";
     let tries =
         "SELECT gateway, account, begun, message, outcome IS NOT DISTINCT FROM 'unknown', passing, ended IS NULL,
@@ -241,11 +239,10 @@ pub(super) async fn read_claimed(db: &Session, ids: &[i64]) -> Result<Vec<Claime
         claimed.push(Claimed {
             hold: Hold { id: Id(id), fence: row.try_get(1)? },
             line: row.try_get(2)?,
-            lane: row.try_get(12)?,
-            class: u8::try_from(row.try_get::<_, i16>(13)?).unwrap_or(PRIORITY_LAST),
+            lane: row.try_get(11)?,
+            class: u8::try_from(row.try_get::<_, i16>(12)?).unwrap_or(PRIORITY_LAST),
             message,
             damaged,
-            opted_out: row.try_get(11)?,
             queued: moment(&row, 4)?,
             attempts: attempts.remove(&id).unwrap_or_default(),
             lookups: count(&row, 5)?,

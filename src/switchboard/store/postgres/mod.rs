@@ -14,7 +14,7 @@ use std::fmt;
 use std::future::Future;
 use std::mem;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -23,6 +23,7 @@ use tokio_postgres::{Config, Row};
 
 use super::super::Line;
 use super::super::conversation::{Entry, Place};
+use super::super::directory::{Addressee, Directory, Named};
 use super::super::engine::{Engine, Notification};
 use super::super::fallback::Answer;
 use super::super::file::File;
@@ -33,6 +34,7 @@ use super::super::record::{
     FileHold, Hold, InboxEvent, Incoming, Leases, New, PutOff, Recovered, Reserved, Ruling, Settle, StatusRow,
     Unbounded, Wait, Written, message_of, named, price_of,
 };
+use super::super::register::{Begun, Lift, OptOutEntry, Preference, PreferenceKind, Verdict};
 use super::super::status::{Id, SendAttempt, State, Status};
 use super::super::watch::Stats;
 use crate::model::clock::{Clock, SystemClock, Timestamp};
@@ -59,7 +61,9 @@ mod group;
 mod keep;
 mod listen;
 mod locks;
+mod register;
 mod session;
+mod standing;
 mod time;
 mod together;
 mod tx;
@@ -68,7 +72,6 @@ use claim::read_claimed;
 use group::{Groups, Kind};
 use listen::Listener;
 use session::{Fault, Session, Sessions};
-use together::BeginOf;
 use tx::{FALLING, fallbacks};
 
 /// The migrations from each version of the tables to the next; the table `migration` has the version of a database.
@@ -87,6 +90,7 @@ pub(super) struct Postgres {
     working: Groups,
     listener: Listener,
     name: String,
+    directory: Mutex<Arc<Directory>>,
 }
 
 impl Postgres {
@@ -122,7 +126,11 @@ impl Postgres {
     fn new(config: Config, clock: Arc<dyn Clock>, name: String) -> Self {
         let sessions = Arc::new(Sessions::new(config.clone(), clock));
         let (taking, working) = (Groups::new(&sessions), Groups::new(&sessions));
-        Self { sessions, taking, working, listener: Listener::new(config), name }
+        Self { sessions, taking, working, listener: Listener::new(config), name, directory: Mutex::default() }
+    }
+
+    fn directory(&self) -> Arc<Directory> {
+        Arc::clone(&self.directory.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Converts a program's time to the clock of the database.
@@ -225,6 +233,11 @@ fn name_of(config: &Config) -> String {
 
 #[async_trait]
 impl Engine for Postgres {
+    fn configure(&self, directory: Directory) {
+        let mut known = self.directory.lock().unwrap_or_else(PoisonError::into_inner);
+        *known = Arc::new(known.with(&directory));
+    }
+
     /// Several workers may run: claims keep them apart.
     async fn lock(&self) -> Result<Box<dyn Send>> {
         Ok(Box::new(()))
@@ -233,19 +246,19 @@ impl Engine for Postgres {
     async fn enqueue(&self, new: New) -> Result<Enqueued> {
         let new = New { due: self.at(new.due), now: self.at(new.now), ..new };
         let written = Written::new(&new).map_err(|error| Fault::from(error).error())?;
-        let new = (new, written);
+        let new = (self.directory(), new, written);
         self.taking
-            .run(Kind::Enqueue, None, new, |db, (new, written)| Box::pin(flow::enqueue(db, new, written, None)))
+            .run(Kind::Enqueue, None, new, |db, (of, new, written)| Box::pin(flow::enqueue(db, of, new, written, None)))
             .await
     }
 
     async fn enqueue_and_ack(&self, new: New, event: i64) -> Result<Enqueued> {
         let new = New { due: self.at(new.due), now: self.at(new.now), ..new };
         let written = Written::new(&new).map_err(|error| Fault::from(error).error())?;
-        let new = (new, written);
+        let new = (self.directory(), new, written);
         self.taking
-            .run(Kind::Enqueue, None, new, move |db, (new, written)| {
-                Box::pin(flow::enqueue_and_ack(db, new, written, event))
+            .run(Kind::Enqueue, None, new, move |db, (of, new, written)| {
+                Box::pin(flow::enqueue_and_ack(db, of, new, written, event))
             })
             .await
     }
@@ -342,7 +355,8 @@ impl Engine for Postgres {
             }
         }
         let now = self.at(now);
-        self.sessions.run(answers, move |db, answers| Box::pin(flow::fall_back(db, now, answers))).await
+        let with = (self.directory(), answers);
+        self.sessions.run(with, move |db, (of, answers)| Box::pin(flow::fall_back(db, of, now, answers))).await
     }
 
     async fn read(&self, ids: Vec<i64>) -> Result<Vec<Claimed>> {
@@ -350,16 +364,70 @@ impl Engine for Postgres {
         Ok(self.by_our_clock(read))
     }
 
-    async fn begin(&self, hold: Hold, attempt: Attempt) -> Result<bool> {
-        let attempt = attempt.by_clock(|at| self.at(at));
+    async fn begin_send(&self, hold: Hold, attempt: Attempt, to: Addressee) -> Result<Begun> {
+        let with = (self.directory(), attempt.by_clock(|at| self.at(at)), to);
         self.working
-            .run(Kind::Begin, Some(hold.id.0), attempt, move |db, attempt| Box::pin(begin(db, hold, attempt)))
+            .run(Kind::Begin, Some(hold.id.0), with, move |db, (of, attempt, to)| {
+                Box::pin(flow::begin(db, of, (hold, None), attempt, to))
+            })
+            .await
+    }
+
+    async fn is_stopped(&self, message: Addressee, now: Timestamp) -> Result<bool> {
+        let (with, now) = ((self.directory(), message), self.at(now));
+        let decided =
+            self.sessions.run(with, move |db, (of, message)| Box::pin(flow::verdict(db, of, message, None, now)));
+        Ok(matches!(decided.await?, Verdict::Stopped(_)))
+    }
+
+    async fn record_preferences(&self, preferences: Vec<Preference>, now: Timestamp) -> Result<u64> {
+        let at =
+            |preference: Preference| Preference { recorded: preference.recorded.map(|at| self.at(at)), ..preference };
+        let preferences: Vec<_> = preferences.into_iter().map(at).collect();
+        let (with, now) = ((self.directory(), preferences), self.at(now));
+        self.sessions.run(with, move |db, (of, preferences)| Box::pin(flow::opt_outs(db, of, preferences, now))).await
+    }
+
+    async fn preferences(
+        &self,
+        line: &str,
+        kind: PreferenceKind,
+        after: Option<i64>,
+        max: u32,
+    ) -> Result<Vec<(OptOutEntry, Option<String>)>> {
+        let listed = self.sessions.run((self.directory(), line), move |db, (of, line)| {
+            Box::pin(flow::listed(db, of, (line, kind), after, max))
+        });
+        let mut listed = listed.await?;
+        for (entry, _) in &mut listed {
+            entry.at = self.sessions.ours(entry.at);
+        }
+        Ok(listed)
+    }
+
+    async fn pseudonymise(&self, line: &str, person: Named) -> Result<u64> {
+        let with = (self.directory(), line, person);
+        self.sessions.run(with, move |db, (of, line, person)| Box::pin(flow::pseudonymise(db, of, line, person))).await
+    }
+
+    #[cfg(test)]
+    async fn decided_since(&self, id: Id, decision: &'static str, why: Reason) -> Result<Option<Timestamp>> {
+        self.sessions.run(why, move |db, why| Box::pin(db.decided_since(id.0, decision, why))).await
+    }
+
+    async fn lift_preferences(&self, line: &str, person: Named, lift: Lift, now: Timestamp) -> Result<u64> {
+        let (with, now) = ((self.directory(), line, person, lift), self.at(now));
+        self.sessions
+            .run(with, move |db, (of, line, person, lift)| Box::pin(flow::lift(db, of, line, person, lift, now)))
             .await
     }
 
     async fn finish(&self, hold: Hold, end: End) -> Result<bool> {
         let end = End { due: end.due.map(|due| self.at(due)), now: self.at(end.now), ..end };
-        self.working.run(Kind::Finish, Some(hold.id.0), end, move |db, end| Box::pin(flow::finish(db, hold, end))).await
+        let with = (self.directory(), end);
+        self.working
+            .run(Kind::Finish, Some(hold.id.0), with, move |db, (of, end)| Box::pin(flow::finish(db, of, hold, end)))
+            .await
     }
 
     /// Recovers lapsed claims only, whatever `all` is: a worker that starts knows nothing of others that live, and the
@@ -371,7 +439,8 @@ impl Engine for Postgres {
         let mut recovered = Recovered::default();
         // One at a time, so that at most one row is locked while a lock is awaited.
         for id in lapsed {
-            let is_unknown = self.sessions.run((), move |db, ()| Box::pin(mark_unknown(db, id, now))).await?;
+            let of = self.directory();
+            let is_unknown = self.sessions.run(of, move |db, of| Box::pin(mark_unknown(db, of, id, now))).await?;
             recovered.unknown += u64::from(is_unknown);
         }
         recovered.queued = self.sessions.run((), move |db, ()| Box::pin(claim::requeue_lapsed(db, now))).await?;
@@ -422,8 +491,8 @@ impl Engine for Postgres {
             reply.since = self.at(reply.since);
         }
         self.sessions
-            .run((events, cursor), move |db, (events, cursor)| {
-                Box::pin(flow::store_events(db, events, cursor.as_ref(), now))
+            .run((self.directory(), events, cursor), move |db, (of, events, cursor)| {
+                Box::pin(flow::store_events(db, of, events, cursor.as_ref(), now))
             })
             .await
     }
@@ -589,10 +658,6 @@ impl Engine for Postgres {
     }
 }
 
-async fn begin(db: &Session, hold: Hold, attempt: &Attempt) -> Result<bool, Fault> {
-    db.call(BeginOf(hold, attempt.clone())).await
-}
-
 /// Returns the messages that were being sent under a claim that has lapsed.
 async fn lapsed(db: &Session, now: Timestamp) -> Result<Vec<i64>, Fault> {
     let lapsed = "SELECT id FROM civic_messaging.message
@@ -602,7 +667,7 @@ async fn lapsed(db: &Session, now: Timestamp) -> Result<Vec<i64>, Fault> {
 }
 
 /// Marks a message with a lapsed claim that was being sent as unknown. Returns `false` if its worker has just written.
-async fn mark_unknown(db: &Session, id: i64, now: Timestamp) -> Result<bool, Fault> {
+async fn mark_unknown(db: &Session, of: &Directory, id: i64, now: Timestamp) -> Result<bool, Fault> {
     db.lock_message(id, &[]).await?;
     claim::lock_conversation_of(db, id).await?;
     let held = "SELECT 1 FROM civic_messaging.message
@@ -611,7 +676,7 @@ async fn mark_unknown(db: &Session, id: i64, now: Timestamp) -> Result<bool, Fau
         return Ok(false);
     }
     for held in read_claimed(db, &[id]).await? {
-        flow::left_behind(db, &held, now).await?;
+        flow::left_behind(db, of, &held, now).await?;
     }
     Ok(true)
 }
@@ -817,6 +882,7 @@ mod tests {
     use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
     use std::sync::{Arc, Mutex};
 
+    use super::super::super::register::OptOutSource;
     use super::super::super::status::PRIORITY_LAST;
     use super::super::cluster::{self, Database};
     use super::super::suite;
@@ -824,6 +890,8 @@ mod tests {
     use crate::model::address::{Address, Phone};
     use crate::model::clock::VirtualClock;
     use crate::model::error::{ErrorKind, Outcome};
+    use crate::model::event::OptOutScope;
+    use crate::model::message::Purpose;
     use crate::policy::Reason;
 
     const LEASE: Duration = Duration::from_secs(180);
@@ -836,7 +904,7 @@ mod tests {
     }
 
     async fn enqueue(db: &Session, new: New) -> Option<Enqueued> {
-        flow::enqueue(db, &new, &Written::new(&new).unwrap(), None).await.ok()
+        flow::enqueue(db, &Directory::default(), &new, &Written::new(&new).unwrap(), None).await.ok()
     }
 
     fn rooms(room: u32) -> Rooms {
@@ -1238,12 +1306,64 @@ mod tests {
             (row.get::<_, i64>(0), row.get::<_, i64>(1))
         };
         let (written, searched) = counts().await;
-        assert!(begin(&db, held[0].hold, &Attempt::new("mock", "desk", now)).await.ok().unwrap());
+        let (of, attempt) = (Directory::default(), Attempt::new("mock", "desk", now));
+        let begun = flow::begin(&db, &of, (held[0].hold, None), &attempt, &Addressee::nobody()).await;
+        assert!(begun.is_ok_and(|begun| begun == Begun::Sending));
         let end = End::without_attempt(State::Accepted, "", now);
         assert_eq!(counts().await, (written + 1, searched));
-        assert!(flow::finish(&db, held[0].hold, &end).await.ok().unwrap());
+        assert!(flow::finish(&db, &of, held[0].hold, &end).await.ok().unwrap());
         assert_eq!(counts().await, (written + 1, searched));
         db.batch("COMMIT").await.ok().unwrap();
+    }
+
+    #[tokio::test]
+    async fn begin_waits_for_an_opt_out_in_progress() {
+        let Some(database) = migrated().await else { return };
+        let store = Arc::new(Postgres::open(database.url()).await.unwrap());
+        let (db, now) = (session(database.url()).await, Timestamp::from_millis(1));
+        let person = new("", 1, 2).message.to;
+        let preference = |line: &str| Preference {
+            line: line.to_owned(),
+            persons: vec![Named::new(&person)],
+            fingerprints: Vec::new(),
+            scope: OptOutScope::All,
+            medium: None,
+            source: OptOutSource::Keyword,
+            note: None,
+            consent: None,
+            said: now,
+            recorded: None,
+        };
+        let begin = |store: &Arc<Postgres>, claimed: &Claimed| {
+            let to = Addressee::new("desk", &person, Purpose::Notice, claimed.queued);
+            let (store, hold) = (Arc::clone(store), claimed.hold);
+            tokio::spawn(async move { store.begin_send(hold, Attempt::new("mock", "desk", now), to).await.unwrap() })
+        };
+        // The opt-out is first: nothing waits for the person yet that it could end.
+        db.batch("BEGIN").await.ok().unwrap();
+        flow::opt_outs(&db, &Directory::default(), &[preference("elsewhere")], now).await.ok().unwrap();
+        assert!(matches!(store.enqueue(new("a", 1, 2)).await.unwrap(), Enqueued::New(_)));
+        let held = claimed(&store, now, 1).await.unwrap();
+        let begun = begin(&store, &held[0]);
+        tokio::time::sleep(Duration::from_millis(600)).await;
+        assert!(!begun.is_finished());
+        db.batch("COMMIT").await.ok().unwrap();
+        assert!(matches!(begun.await.unwrap(), Begun::Refused(_)));
+        // A send that is first makes the opt-out wait.
+        store.lift_preferences("desk", Named::new(&person), Lift::Officer("J. Jones".to_owned()), now).await.unwrap();
+        assert!(matches!(store.enqueue(new("b", 1, 2)).await.unwrap(), Enqueued::New(_)));
+        let held = claimed(&store, now, 1).await.unwrap();
+        db.batch("BEGIN").await.ok().unwrap();
+        let to = Addressee::new("desk", &person, Purpose::Notice, held[0].queued);
+        let (of, attempt) = (Directory::default(), Attempt::new("mock", "desk", now));
+        let first = flow::begin(&db, &of, (held[0].hold, None), &attempt, &to).await;
+        assert!(first.is_ok_and(|begun| begun == Begun::Sending));
+        let (writer, preference) = (Arc::clone(&store), preference("desk"));
+        let stopping = tokio::spawn(async move { writer.record_preferences(vec![preference], now).await.unwrap() });
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        assert!(!stopping.is_finished());
+        db.batch("COMMIT").await.ok().unwrap();
+        assert_eq!(stopping.await.unwrap(), 1);
     }
 
     #[tokio::test]
@@ -1381,7 +1501,7 @@ mod tests {
             let person = u32::try_from(taken.len() % 1000).unwrap();
             match store.enqueue(new(&key, person, 2)).await {
                 Ok(Enqueued::New(id) | Enqueued::Same(id)) => taken.push((key, id)),
-                Ok(Enqueued::Other) => panic!("it is the same"),
+                Ok(Enqueued::Other | Enqueued::Refused { .. }) => panic!("it is the same"),
                 Err(error) => failed(&error, failures).await,
             }
         }

@@ -236,7 +236,51 @@ CREATE TABLE civic_messaging.link (
     at BIGINT NOT NULL,
     PRIMARY KEY (line, previous)
 );
-CREATE INDEX link_current ON civic_messaging.link (line, current);
+CREATE INDEX link_previous ON civic_messaging.link (previous);
+CREATE INDEX link_current ON civic_messaging.link (current, line);
+
+-- What persons want: opt-outs, and consents to marketing. No retention removes it.
+CREATE TABLE civic_messaging.preference (
+    id BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    controller TEXT NOT NULL,
+    -- opt_out or consent.
+    kind TEXT NOT NULL,
+    -- The line on which it arrived.
+    line TEXT,
+    -- The messages concerned: all, or marketing.
+    scope TEXT NOT NULL,
+    -- The only medium: NULL for every medium.
+    medium TEXT,
+    source TEXT NOT NULL,
+    officer TEXT,
+    note TEXT,
+    -- What a consent is to, how it was given, and the wording.
+    consent TEXT,
+    at BIGINT NOT NULL,
+    -- When the person said it, by the gateway's clock.
+    said BIGINT NOT NULL,
+    -- The last event before it: later messages of the person may be answered.
+    event BIGINT NOT NULL,
+    -- The message that confirms it.
+    confirmation BIGINT,
+    -- When it ended, and the officer who decided so, if it was not the person.
+    lifted BIGINT,
+    lifted_by TEXT
+);
+CREATE INDEX preference_standing ON civic_messaging.preference (controller, kind, id) WHERE lifted IS NULL;
+
+-- The persons of these: their addresses, each with its kind, and the keyed fingerprints that outlive them.
+CREATE TABLE civic_messaging.preference_key (
+    n BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    preference BIGINT NOT NULL,
+    controller TEXT NOT NULL,
+    address TEXT,
+    fingerprint TEXT
+);
+CREATE INDEX preference_key_preference ON civic_messaging.preference_key (preference);
+CREATE INDEX preference_key_address ON civic_messaging.preference_key (controller, address) WHERE address IS NOT NULL;
+CREATE INDEX preference_key_fingerprint ON civic_messaging.preference_key (controller, fingerprint)
+    WHERE fingerprint IS NOT NULL;
 
 -- The lines, as configured in the worker that started last.
 CREATE TABLE civic_messaging.line (

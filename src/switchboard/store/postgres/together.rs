@@ -9,11 +9,14 @@ use tokio::sync::oneshot;
 use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
 
+use super::super::super::directory::PersonKey;
 use super::super::super::engine::Notification;
 use super::super::super::record::{Attempt, End, Hold, MessageRow, PersonOf, Settle};
+use super::super::super::register::Standing;
 use super::super::super::status::PRIORITY_LAST;
 use super::locks::{by_id, by_key, lock_names};
 use super::session::{Fault, Session};
+use super::standing::{links_of, share, standing_of};
 use super::{indexed, state, text};
 use crate::model::clock::Timestamp;
 use crate::model::id::MessageId;
@@ -103,6 +106,9 @@ pub(super) struct Gathers {
     insert_event: Gather<InsertEvent>,
     take_early: Gather<TakeEarly>,
     ack_event: Gather<AckEvent>,
+    share_register: Gather<ShareRegister>,
+    links_of: Gather<LinksOf>,
+    standing_of: Gather<StandingOf>,
 }
 
 /// Returns one empty result for each call.
@@ -175,7 +181,7 @@ impl Call for MessageOf {
                  SELECT DISTINCT m.conversation FROM unnest($1::bigint[], $2::bigint[]) AS of (id, fence)
                  JOIN civic_messaging.message AS m ON m.id = of.id AND (of.fence IS NULL OR m.fence = of.fence)
                  ORDER BY conversation) AS all_of";
-        let of = "SELECT m.line, m.recipient, m.priority, m.state, m.delivery, m.attempts, m.id, m.fence
+        let of = "SELECT m.line, m.recipient, m.priority, m.state, m.delivery, m.attempts, m.id, m.fence, m.lane
              FROM unnest($1::bigint[], $2::bigint[]) AS of (id, fence)
              JOIN civic_messaging.message AS m ON m.id = of.id AND (of.fence IS NULL OR m.fence = of.fence)
              ORDER BY m.id FOR UPDATE OF m";
@@ -197,8 +203,8 @@ impl Call for MessageOf {
 fn message_row(row: &Row) -> Result<MessageRow, Fault> {
     let priority = u8::try_from(row.try_get::<_, i16>(2)?).unwrap_or(PRIORITY_LAST);
     let (line, recipient, state) = (row.try_get(0)?, row.try_get(1)?, state(row, 3)?);
-    let (delivery, attempts) = (row.try_get(4)?, row.try_get(5)?);
-    Ok(MessageRow { line, recipient, priority, state, delivery, attempts })
+    let (delivery, attempts, lane) = (row.try_get(4)?, row.try_get(5)?, row.try_get(8)?);
+    Ok(MessageRow { line, recipient, priority, lane, state, delivery, attempts })
 }
 
 /// A claim, and the attempt that begins.
@@ -231,6 +237,53 @@ impl Call for BeginOf {
         let begun = db.rows(begin, &[&ids, &fences, &at, &gateways, &accounts, &references, &until]).await?;
         let begun = begun.iter().map(|row| row.try_get(0)).collect::<Result<Vec<i64>, _>>()?;
         Ok(ids.iter().map(|id| begun.contains(id)).collect())
+    }
+}
+
+/// The shared lock of the register of opt-outs.
+pub(super) struct ShareRegister;
+
+impl Call for ShareRegister {
+    type Done = ();
+
+    fn gather(of: &Gathers) -> &Gather<Self> {
+        &of.share_register
+    }
+
+    async fn all(db: &Session, calls: &[Self]) -> Result<Vec<()>, Fault> {
+        share(db).await?;
+        Ok(done(calls.len()))
+    }
+}
+
+/// The names of a person, for which to find links.
+pub(super) struct LinksOf(pub(super) Vec<String>);
+
+impl Call for LinksOf {
+    type Done = Vec<(String, String)>;
+
+    fn gather(of: &Gathers) -> &Gather<Self> {
+        &of.links_of
+    }
+
+    async fn all(db: &Session, calls: &[Self]) -> Result<Vec<Self::Done>, Fault> {
+        links_of(db, &calls.iter().map(|call| &*call.0).collect::<Vec<_>>()).await
+    }
+}
+
+/// A controller, and the keys of a person for whom to find opt-outs.
+pub(super) struct StandingOf(pub(super) String, pub(super) Vec<PersonKey>);
+
+impl Call for StandingOf {
+    type Done = Vec<Standing>;
+
+    fn gather(of: &Gathers) -> &Gather<Self> {
+        &of.standing_of
+    }
+
+    async fn all(db: &Session, calls: &[Self]) -> Result<Vec<Self::Done>, Fault> {
+        let persons = calls.iter().map(|Self(controller, keys)| (&**controller, &**keys));
+        standing_of(db, &persons.collect::<Vec<_>>()).await
     }
 }
 

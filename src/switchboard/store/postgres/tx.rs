@@ -114,7 +114,8 @@ impl Tx for Session {
             .await?;
         if row.is_none() {
             // The head is not replaced by a message that exists already.
-            promote_head(self, &[self.message_by_key(&line, &key).await?.0]).await?;
+            let there = self.message_by_key(&line, &key).await?;
+            promote_head(self, &there.into_iter().map(|(id, _)| id).collect::<Vec<_>>()).await?;
         } else if !planned {
             self.notify(Notification::ToSend);
         }
@@ -126,11 +127,11 @@ impl Tx for Session {
         self.put(insert, &[&files.iter().collect::<Vec<_>>(), &id]).await
     }
 
-    async fn message_by_key(&self, line: &str, key: &str) -> Result<(i64, Written), Fault> {
+    async fn message_by_key(&self, line: &str, key: &str) -> Result<Option<(i64, Written)>, Fault> {
         let of = "SELECT id, digest, body, fallback FROM civic_messaging.message WHERE line = $1 AND key = $2";
-        let row = self.row(of, &[&indexed(line), &indexed(key)]).await?.ok_or(Fault::Unreadable)?;
+        let Some(row) = self.row(of, &[&indexed(line), &indexed(key)]).await? else { return Ok(None) };
         let (digest, body, fallback) = (row.try_get(1)?, row.try_get(2)?, row.try_get(3)?);
-        Ok((row.try_get(0)?, Written { body, fallback, digest, files: BTreeSet::new() }))
+        Ok(Some((row.try_get(0)?, Written { body, fallback, digest, files: BTreeSet::new() })))
     }
 
     async fn message(&self, id: i64, fence: Option<i64>) -> Result<Option<MessageRow>, Fault> {
@@ -555,25 +556,26 @@ impl Tx for Session {
         Ok(self.row(of, &[&indexed(line), &names, &at.as_millis(), &priority]).await?.is_some())
     }
 
-    async fn ended_by_opt_out(&self, line: &str, names: &[String], from: u8) -> Result<Vec<i64>, Fault> {
+    async fn ended_by_opt_out(&self, line: &str, names: &[String], from: u8) -> Result<Vec<(i64, String)>, Fault> {
         // Each by its index, and in one order, to prevent deadlocks.
-        let of = "SELECT id FROM civic_messaging.message
+        let of = "SELECT id, lane FROM civic_messaging.message
              WHERE conversation
                    = ANY (SELECT hashtextextended($1 || chr(10) || person, 0) FROM unnest($2::text[]) AS person)
                AND line = $1 AND recipient = ANY ($2) AND priority >= $3
                AND (settled IS NULL OR state = 'parked' OR fallback_due IS NOT NULL)
-             UNION SELECT id FROM civic_messaging.message
+             UNION SELECT id, lane FROM civic_messaging.message
              WHERE hashtextextended(fallback_recipient, 0)
                    = ANY (SELECT hashtextextended(person, 0) FROM unnest($2::text[]) AS person)
                AND line = $1 AND fallback_recipient = ANY ($2) AND priority >= $3 AND fallback_due IS NOT NULL
-             UNION SELECT instead.id FROM civic_messaging.message AS first
+             UNION SELECT instead.id, instead.lane FROM civic_messaging.message AS first
              JOIN civic_messaging.message AS instead ON instead.instead_of = first.id
              WHERE first.conversation
                    = ANY (SELECT hashtextextended($1 || chr(10) || person, 0) FROM unnest($2::text[]) AS person)
                AND first.line = $1 AND first.recipient = ANY ($2) AND instead.priority >= $3
                AND instead.settled IS NULL
              ORDER BY id";
-        all(&self.rows(of, &[&indexed(line), &names, &i16::from(from)]).await?)
+        let rows = self.rows(of, &[&indexed(line), &names, &i16::from(from)]).await?;
+        rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect()
     }
 
     async fn drop_fallbacks(&self, id: i64, line: &str, names: &[String], from: u8) -> Result<(), Fault> {
@@ -763,7 +765,7 @@ fn first(row: Option<&Row>) -> Result<Option<i64>, Fault> {
 }
 
 /// Returns the first column of all rows.
-fn all<'a, T: FromSql<'a>>(rows: &'a [Row]) -> Result<Vec<T>, Fault> {
+pub(super) fn all<'a, T: FromSql<'a>>(rows: &'a [Row]) -> Result<Vec<T>, Fault> {
     Ok(rows.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?)
 }
 

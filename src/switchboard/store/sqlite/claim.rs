@@ -260,7 +260,7 @@ pub(super) fn read_claimed_row(db: &Connection, id: i64) -> rusqlite::Result<Cla
     let mut held = db.prepare_cached(
         "SELECT line, body, fence, queued, lookups, restored, (SELECT id FROM part WHERE message = m.id LIMIT 1),
                 (SELECT address FROM link WHERE line = m.line AND previous = m.recipient), digest, fallback, attempts,
-                EXISTS (SELECT 1 FROM decision WHERE message = m.id AND decision = 'opt_out'), lane, priority
+                lane, priority
          FROM message AS m WHERE id = ?1",
     )?;
     let mut attempts = db.prepare_cached(
@@ -291,11 +291,10 @@ pub(super) fn read_claimed_row(db: &Connection, id: i64) -> rusqlite::Result<Cla
         let claimed = Claimed {
             hold: Hold { id: Id(id), fence: row.get(2)? },
             line: row.get(0)?,
-            lane: row.get(12)?,
-            class: row.get(13)?,
+            lane: row.get(11)?,
+            class: row.get(12)?,
             message: None,
             damaged: false,
-            opted_out: row.get(11)?,
             queued: row.get(3)?,
             attempts: if tried { attempts.query_map((id,), read)?.collect::<Result<_, _>>()? } else { Vec::new() },
             lookups: row.get(4)?,

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
@@ -14,6 +14,7 @@ use tokio::sync::oneshot;
 
 use super::super::Line;
 use super::super::conversation::{Entry, Place};
+use super::super::directory::{Addressee, Directory, Named};
 use super::super::engine::Engine;
 use super::super::file::File;
 use super::super::flow::{self, Tx};
@@ -23,6 +24,7 @@ use super::super::record::{
     FileHold, Hold, InboxEvent, Incoming, Leases, New, PutOff, Recovered, Ruling, Settle, StatusRow, Unbounded, Wait,
     Written, message_of, named, price_of,
 };
+use super::super::register::{Begun, Lift, OptOutEntry, Preference, PreferenceKind, Verdict};
 use super::super::status::{Id, SendAttempt, State, Status};
 use super::super::watch::Stats;
 use crate::model::clock::Timestamp;
@@ -48,6 +50,7 @@ mod file;
 mod keep;
 mod log;
 mod reader;
+mod register;
 mod tx;
 mod writer;
 
@@ -68,7 +71,7 @@ const BUSY_MAX: Duration = Duration::from_secs(10);
 const DAMAGED: &str = "is damaged, or not a store: leave the file unchanged, and restore a backup";
 
 /// The size of the cache of prepared statements: more than there are.
-const STATEMENTS: usize = 128;
+const STATEMENTS: usize = 192;
 
 pub(super) struct Sqlite {
     // Dropped before the writer, which closes the file.
@@ -80,6 +83,7 @@ pub(super) struct Sqlite {
     traces: AtomicBool,
     /// The claims of this process's worker, the only one.
     claims: InMemory,
+    directory: Mutex<Arc<Directory>>,
 }
 
 /// The right to work on the store: a lock on a file beside the database, so that other programs may still write
@@ -106,6 +110,7 @@ impl Sqlite {
             working: Arc::default(),
             traces: AtomicBool::new(true),
             claims: InMemory::default(),
+            directory: Mutex::default(),
         })
     }
 
@@ -113,6 +118,10 @@ impl Sqlite {
     #[cfg(test)]
     pub(super) async fn beside(&self) -> Result<Self> {
         Ok(Self { claims: self.claims.clone(), ..Self::open(&self.path).await? })
+    }
+
+    fn directory(&self) -> Arc<Directory> {
+        Arc::clone(&self.directory.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Does this if the claim is the last one of its message.
@@ -333,6 +342,11 @@ impl FromSql for State {
 
 #[async_trait]
 impl Engine for Sqlite {
+    fn configure(&self, directory: Directory) {
+        let mut known = self.directory.lock().unwrap_or_else(PoisonError::into_inner);
+        *known = Arc::new(known.with(&directory));
+    }
+
     async fn lock(&self) -> Result<Box<dyn Send>> {
         let taken =
             || Error::config("store", "another worker is running, in this process or another: only one at a time");
@@ -352,12 +366,14 @@ impl Engine for Sqlite {
     async fn enqueue(&self, new: New) -> Result<Enqueued> {
         // Outside the writer thread.
         let written = Written::new(&new).map_err(|error| failed(&Fault::from(error).0))?;
-        self.run(move |db| run(flow::enqueue(&Db(db), &new, &written, None))).await
+        let of = self.directory();
+        self.run(move |db| run(flow::enqueue(&Db(db), &of, &new, &written, None))).await
     }
 
     async fn enqueue_and_ack(&self, new: New, event: i64) -> Result<Enqueued> {
         let written = Written::new(&new).map_err(|error| failed(&Fault::from(error).0))?;
-        self.run(move |db| run(flow::enqueue_and_ack(&Db(db), &new, &written, event))).await
+        let of = self.directory();
+        self.run(move |db| run(flow::enqueue_and_ack(&Db(db), &of, &new, &written, event))).await
     }
 
     async fn claim(&self, now: Timestamp, lease: Duration, rooms: Rooms) -> Result<Claims> {
@@ -422,7 +438,8 @@ impl Engine for Sqlite {
     }
 
     async fn fall_back(&self, now: Timestamp, answers: Answers) -> Result<FallbackResults> {
-        self.run(move |db| run(flow::fall_back(&Db(db), now, &answers))).await
+        let of = self.directory();
+        self.run(move |db| run(flow::fall_back(&Db(db), &of, now, &answers))).await
     }
 
     async fn read(&self, ids: Vec<i64>) -> Result<Vec<Claimed>> {
@@ -430,28 +447,68 @@ impl Engine for Sqlite {
         Ok(held.await?.into_iter().map(ClaimedRow::read).collect())
     }
 
-    async fn begin(&self, hold: Hold, attempt: Attempt) -> Result<bool> {
-        let Some(lease) = self.claims.lease_of(hold, attempt.at) else { return Ok(false) };
-        let begun = self.run(move |db| claim::begin(db, hold, lease, &attempt)).await?;
-        if !begun {
+    async fn begin_send(&self, hold: Hold, attempt: Attempt, to: Addressee) -> Result<Begun> {
+        let Some(lease) = self.claims.lease_of(hold, attempt.at) else { return Ok(Begun::NotHeld) };
+        let of = self.directory();
+        let begin = move |db: &Connection| run(flow::begin(&Db(db), &of, (hold, Some(lease)), &attempt, &to));
+        let begun = self.run(begin).await?;
+        if begun != Begun::Sending {
             self.claims.end(hold);
         }
         Ok(begun)
     }
 
+    async fn is_stopped(&self, message: Addressee, now: Timestamp) -> Result<bool> {
+        let of = self.directory();
+        let decided = self.look(move |db| run(flow::verdict(&Db(db), &of, &message, None, now))).await?;
+        Ok(matches!(decided, Verdict::Stopped(_)))
+    }
+
+    async fn record_preferences(&self, preferences: Vec<Preference>, now: Timestamp) -> Result<u64> {
+        let of = self.directory();
+        self.run(move |db| run(flow::opt_outs(&Db(db), &of, &preferences, now))).await
+    }
+
+    async fn preferences(
+        &self,
+        line: &str,
+        kind: PreferenceKind,
+        after: Option<i64>,
+        max: u32,
+    ) -> Result<Vec<(OptOutEntry, Option<String>)>> {
+        let (of, line) = (self.directory(), line.to_owned());
+        self.look(move |db| run(flow::listed(&Db(db), &of, (&line, kind), after, max))).await
+    }
+
+    async fn pseudonymise(&self, line: &str, person: Named) -> Result<u64> {
+        let (of, line) = (self.directory(), line.to_owned());
+        self.run(move |db| run(flow::pseudonymise(&Db(db), &of, &line, &person))).await
+    }
+
+    #[cfg(test)]
+    async fn decided_since(&self, id: Id, decision: &'static str, why: Reason) -> Result<Option<Timestamp>> {
+        self.run(move |db| run(Db(db).decided_since(id.0, decision, &why))).await
+    }
+
+    async fn lift_preferences(&self, line: &str, person: Named, lift: Lift, now: Timestamp) -> Result<u64> {
+        let (of, line) = (self.directory(), line.to_owned());
+        self.run(move |db| run(flow::lift(&Db(db), &of, &line, &person, &lift, now))).await
+    }
+
     async fn finish(&self, hold: Hold, end: End) -> Result<bool> {
-        let done = self.by_claim(hold, move |db| run(flow::finish(&Db(db), hold, &end))).await?;
+        let of = self.directory();
+        let done = self.by_claim(hold, move |db| run(flow::finish(&Db(db), &of, hold, &end))).await?;
         self.claims.end(hold);
         Ok(done)
     }
 
     async fn recover(&self, now: Timestamp, all: bool) -> Result<Recovered> {
-        let ended = self.claims.lapse(now, all);
+        let (ended, of) = (self.claims.lapse(now, all), self.directory());
         let lapsed = "SELECT id FROM message WHERE lease IS NOT NULL AND state = 'sending' AND (lease <= ?1 OR ?2)";
         let unknown = self.run(move |db| {
             let lapsed = Db(db).rows(lapsed, (now, all), |row| row.get(0))?;
             for id in &lapsed {
-                run(flow::left_behind(&Db(db), &read_claimed_row(db, *id)?.read(), now))?;
+                run(flow::left_behind(&Db(db), &of, &read_claimed_row(db, *id)?.read(), now))?;
             }
             if all {
                 file::recover(db, now)?;
@@ -510,7 +567,8 @@ impl Engine for Sqlite {
         cursor: Option<(String, Cursor)>,
         now: Timestamp,
     ) -> Result<usize> {
-        self.run(move |db| run(flow::store_events(&Db(db), &events, cursor.as_ref(), now))).await
+        let of = self.directory();
+        self.run(move |db| run(flow::store_events(&Db(db), &of, &events, cursor.as_ref(), now))).await
     }
 
     async fn cursor(&self, channel: &str) -> Result<Option<Cursor>> {

@@ -208,7 +208,49 @@ CREATE TABLE link (
     at INTEGER NOT NULL,
     PRIMARY KEY (line, previous)
 ) STRICT, WITHOUT ROWID;
-CREATE INDEX link_current ON link (line, current);
+CREATE INDEX link_previous ON link (previous);
+CREATE INDEX link_current ON link (current, line);
+
+-- What persons want: opt-outs, and consents to marketing. No retention removes it.
+CREATE TABLE preference (
+    id INTEGER PRIMARY KEY,
+    controller TEXT NOT NULL,
+    -- opt_out or consent.
+    kind TEXT NOT NULL,
+    -- The line on which it arrived.
+    line TEXT,
+    -- The messages concerned: all, or marketing.
+    scope TEXT NOT NULL,
+    -- The only medium: NULL for every medium.
+    medium TEXT,
+    source TEXT NOT NULL,
+    officer TEXT,
+    note TEXT,
+    -- What a consent is to, how it was given, and the wording.
+    consent TEXT,
+    at INTEGER NOT NULL,
+    -- When the person said it, by the gateway's clock.
+    said INTEGER NOT NULL,
+    -- The last event before it: later messages of the person may be answered.
+    event INTEGER NOT NULL,
+    -- The message that confirms it.
+    confirmation INTEGER,
+    -- When it ended, and the officer who decided so, if it was not the person.
+    lifted INTEGER,
+    lifted_by TEXT
+) STRICT;
+CREATE INDEX preference_standing ON preference (controller, kind, id) WHERE lifted IS NULL;
+
+-- The persons of these: their addresses, each with its kind, and the keyed fingerprints that outlive them.
+CREATE TABLE preference_key (
+    preference INTEGER NOT NULL,
+    controller TEXT NOT NULL,
+    address TEXT,
+    fingerprint TEXT
+) STRICT;
+CREATE INDEX preference_key_preference ON preference_key (preference);
+CREATE INDEX preference_key_address ON preference_key (controller, address) WHERE address IS NOT NULL;
+CREATE INDEX preference_key_fingerprint ON preference_key (controller, fingerprint) WHERE fingerprint IS NOT NULL;
 
 -- The lines, as configured in the worker that started last.
 CREATE TABLE line (

@@ -39,13 +39,13 @@ impl From<serde_json::Error> for Fault {
 }
 
 /// A completed statement.
-type Done<T> = Ready<Result<T, Fault>>;
+pub(super) type Done<T> = Ready<Result<T, Fault>>;
 
-fn done<T>(done: rusqlite::Result<T>) -> Done<T> {
+pub(super) fn done<T>(done: rusqlite::Result<T>) -> Done<T> {
     ready(done.map_err(Fault))
 }
 
-fn done_all<T>(work: impl FnOnce() -> rusqlite::Result<T>) -> Done<T> {
+pub(super) fn done_all<T>(work: impl FnOnce() -> rusqlite::Result<T>) -> Done<T> {
     done(work())
 }
 
@@ -62,7 +62,7 @@ impl Db<'_> {
         self.0.prepare_cached(sql)?.execute(with)
     }
 
-    fn put(&self, sql: &str, with: impl Params) -> Done<()> {
+    pub(super) fn put(&self, sql: &str, with: impl Params) -> Done<()> {
         done(self.change(sql, with).map(|_| ()))
     }
 
@@ -156,9 +156,9 @@ fn wait(millis: i64) -> Duration {
 }
 
 fn message_row(row: &Row<'_>) -> rusqlite::Result<MessageRow> {
-    let (line, recipient, priority) = (row.get(0)?, row.get(1)?, row.get(2)?);
+    let (line, recipient, priority, lane) = (row.get(0)?, row.get(1)?, row.get(2)?, row.get(6)?);
     let (state, delivery, attempts) = (row.get(3)?, row.get(4)?, row.get(5)?);
-    Ok(MessageRow { line, recipient, priority, state, delivery, attempts })
+    Ok(MessageRow { line, recipient, priority, lane, state, delivery, attempts })
 }
 
 /// Reads the line and the person of an event.
@@ -240,24 +240,24 @@ impl Tx for Db<'_> {
         done(files.iter().try_for_each(|sha256| self.change(insert, (sha256, id)).map(drop)))
     }
 
-    fn message_by_key(&self, line: &str, key: &str) -> Done<(i64, Written)> {
+    fn message_by_key(&self, line: &str, key: &str) -> Done<Option<(i64, Written)>> {
         let of = "SELECT id, digest, body, fallback FROM message WHERE line = ?1 AND key = ?2";
         let read = |row: &Row<'_>| {
             let (digest, body, fallback) = (row.get(1)?, row.get(2)?, row.get(3)?);
             Ok((row.get(0)?, Written { body, fallback, digest, files: BTreeSet::new() }))
         };
-        done(self.row(of, (line, key), read).and_then(|row| row.ok_or(rusqlite::Error::QueryReturnedNoRows)))
+        done(self.row(of, (line, key), read))
     }
 
     fn message(&self, id: i64, fence: Option<i64>) -> Done<Option<MessageRow>> {
-        let of = "SELECT line, recipient, priority, state, delivery, attempts FROM message
+        let of = "SELECT line, recipient, priority, state, delivery, attempts, lane FROM message
              WHERE id = ?1 AND (?2 IS NULL OR fence = ?2)";
         done(self.row(of, (id, fence), message_row))
     }
 
     fn held(&self, hold: Hold) -> Done<Option<MessageRow>> {
         // The claim was already checked, in memory.
-        let of = "SELECT line, recipient, priority, state, delivery, attempts FROM message
+        let of = "SELECT line, recipient, priority, state, delivery, attempts, lane FROM message
              WHERE id = ?1 AND (fence = ?2 AND state = 'sending' OR fence < ?2 AND state IN ('queued', 'deferred'))";
         done(self.row(of, (hold.id.0, hold.fence), message_row))
     }
@@ -595,17 +595,17 @@ impl Tx for Db<'_> {
         })
     }
 
-    fn ended_by_opt_out(&self, line: &str, names: &[String], from: u8) -> Done<Vec<i64>> {
-        let of = "SELECT id FROM message WHERE line = ?1 AND recipient = ?2 AND priority >= ?3
+    fn ended_by_opt_out(&self, line: &str, names: &[String], from: u8) -> Done<Vec<(i64, String)>> {
+        let of = "SELECT id, lane FROM message WHERE line = ?1 AND recipient = ?2 AND priority >= ?3
                 AND (settled IS NULL OR state = 'parked' OR fallback_due IS NOT NULL)
-             UNION SELECT id FROM message
+             UNION SELECT id, lane FROM message
              WHERE line = ?1 AND fallback_recipient = ?2 AND priority >= ?3 AND fallback_due IS NOT NULL
-             UNION SELECT instead.id FROM message AS first JOIN message AS instead ON instead.instead_of = first.id
+             UNION SELECT instead.id, instead.lane FROM message AS first JOIN message AS instead ON instead.instead_of = first.id
              WHERE first.line = ?1 AND first.recipient = ?2 AND instead.priority >= ?3 AND instead.settled IS NULL";
         done_all(|| {
             let mut ids = BTreeSet::new();
             for name in names {
-                ids.extend(self.rows::<i64>(of, (line, name, from), |row| row.get(0))?);
+                ids.extend(self.rows(of, (line, name, from), |row| Ok((row.get::<_, i64>(0)?, row.get(1)?)))?);
             }
             Ok(ids.into_iter().collect())
         })
@@ -728,6 +728,7 @@ impl Tx for Db<'_> {
 mod tests {
     use rusqlite::StatementStatus;
 
+    use super::super::super::super::directory::Directory;
     use super::super::super::super::flow;
     use super::super::super::super::record::Incoming;
     use super::*;
@@ -757,7 +758,7 @@ mod tests {
             let incoming =
                 Incoming { line: Some("desk".to_owned()), event: delivery.into(), fetch: false, auto_reply: None };
             let before = changes();
-            assert_eq!(run(flow::store_events(&Db(&db), &[incoming], None, at)).unwrap(), 1);
+            assert_eq!(run(flow::store_events(&Db(&db), &Directory::default(), &[incoming], None, at)).unwrap(), 1);
             assert_eq!(changes() - before, 2, "the event and the mark");
         }
         for id in [1, 1000] {

@@ -14,7 +14,8 @@ pub(super) async fn key_belongs_to_one_message(store: &dyn Engine, other: &dyn E
     let (one, two) = tokio::join!(store.enqueue(new("m", 3)), other.enqueue(new("m", 3)));
     let (one, two) = (one.unwrap(), two.unwrap());
     let id = store.by_key("desk", "m").await.unwrap().unwrap();
-    assert!([one, two].contains(&Enqueued::New(id)) && [one, two].contains(&Enqueued::Same(id)), "{one:?} {two:?}");
+    let both = [one, two];
+    assert!(both.contains(&Enqueued::New(id)) && both.contains(&Enqueued::Same(id)), "{both:?}");
 }
 
 pub(super) async fn claim_prefers_urgent_and_then_older_messages(store: &dyn Engine, _: &dyn Engine) {

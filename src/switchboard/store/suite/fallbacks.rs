@@ -96,23 +96,27 @@ pub(super) async fn opt_out_ends_waiting_messages_and_fallbacks(store: &dyn Engi
         let held = claim(store, at(1)).await;
         assert_eq!((claimed[0].hold.id, held[0].hold.id), (first, waits));
         let later = put(store, New { due: at(500), ..with_fallback("c") }).await;
-        assert_eq!(stop(other, from, OptOutScope::All).await, 1);
+        assert_eq!(stop(other, from.clone(), OptOutScope::All).await, 1);
         for (id, state) in [(first, State::Parked), (waits, State::Refused), (later, State::Refused)] {
             assert_eq!(store.status(id).await.unwrap().unwrap().state, state);
         }
         // Whoever had it claimed sends it no more.
         assert!(!store.begin(held[0].hold, attempt(at(4))).await.unwrap());
         assert_eq!(fall_back(store, at(1_000_000)).await, 0);
-        // One that a person wants sent is claimed as what it is; one that is taken later is not.
+        // One that a person wants sent is decided by whom it goes to; later ones are refused.
         let again = Settle { state: State::Queued, due: Some(at(5)), reason: None, from: &[State::Parked], now: at(5) };
         assert!(store.settle(first, again).await.unwrap().is_some());
-        assert!(claim(store, at(6)).await[0].opted_out);
-        store.recover(at(1000), true).await.unwrap();
-        let stopped = End { state: State::Refused, ..end("") };
-        assert!(store.finish(claim(store, at(1000)).await[0].hold, stopped).await.unwrap());
+        let claimed = claim(store, at(6)).await.remove(0);
+        match begin_send(store, &claimed, at(6)).await {
+            Begun::Sending => assert!(n == 1 && store.finish(claimed.hold, end("rejected")).await.unwrap()),
+            begun => assert!(n == 2 && matches!(begun, Begun::Refused(_)), "{begun:?}"),
+        }
+        let refused = store.enqueue(with_fallback("d")).await.unwrap();
+        assert!(matches!(refused, Enqueued::Refused { is_fallback, .. } if is_fallback == (n == 1)), "{refused:?}");
+        let lift = Lift::Officer("J. Jones".to_owned());
+        assert_eq!(other.lift_preferences("desk", Named::new(&from), lift, at(7)).await.unwrap(), 1);
         put(store, with_fallback("d")).await;
         let claimed = claim(store, at(2000)).await.remove(0);
-        assert!(!claimed.opted_out);
         begin_at(store, &claimed, at(2000)).await;
         assert!(store.finish(claimed.hold, end("rejected")).await.unwrap());
         assert_eq!(fall_back(store, at(2000)).await, 1);
@@ -128,7 +132,7 @@ pub(super) async fn opt_out_from_one_message_ends_all_fallbacks(store: &dyn Engi
         let key = |name: &str| format!("{name}-{by_status}");
         let mut ids = Vec::new();
         for name in ["a", "b"] {
-            let id = put(store, with_fallback(&key(name), 1)).await;
+            let id = put(store, with_fallback(&key(name), u32::from(by_status))).await;
             let claimed = claim(store, at(1)).await;
             begin(store, &claimed[0]).await;
             let end = if by_status || name == "a" { accepted(&key(name)) } else { refused() };

@@ -7,6 +7,8 @@ mod deliveries;
 mod fallbacks;
 mod files;
 mod inbox;
+mod opt_out_model;
+mod opt_outs;
 mod retention;
 mod sends;
 mod statuses;
@@ -20,15 +22,19 @@ use self::deliveries::*;
 use self::fallbacks::*;
 use self::files::*;
 use self::inbox::*;
+use self::opt_out_model::*;
+use self::opt_outs::*;
 use self::retention::*;
 use self::sends::*;
 use self::statuses::*;
 use super::super::conversation::Entry;
+use super::super::directory::{Addressee, Named};
 use super::super::fallback::{Answer, Fallback};
 use super::super::file::File;
 use super::super::lanes::Rooms;
 use super::super::outbox::{self};
 use super::super::record::*;
+use super::super::register::{Begun, Lift};
 use super::super::status::{AttemptOutcome, Id, PRIORITY_LAST, Settled, State, Status};
 use super::super::watch::Stats;
 use super::super::{EntryContent, Line};
@@ -86,6 +92,21 @@ macro_rules! run {
 }
 
 each! {
+    opt_out_stops_messages_by_purpose
+    opt_out_wins_over_a_claimed_message
+    link_made_later_carries_the_opt_out
+    opt_out_outlives_retention_and_addresses
+    reply_goes_to_a_message_written_after_the_opt_out
+    one_confirmation_goes_within_ten_minutes
+    start_lifts_what_stop_set
+    marketing_preference_is_apart_from_stop
+    rejection_for_an_opt_out_is_recorded
+    opt_out_of_a_medium_leaves_the_fallback
+    fallback_to_a_person_who_opted_out_is_refused
+    emergency_despite_an_opt_out_is_recorded
+    opt_outs_are_listed_in_pages
+    opt_outs_match_the_model
+    marketing_needs_a_consent
     key_belongs_to_one_message
     claim_prefers_urgent_and_then_older_messages
     conversation_has_one_claim_at_a_time
@@ -178,6 +199,7 @@ each! {
     receipt_up_to_a_time_is_kept_with_its_messages
     resent_message_has_attempts_of_its_own
     ;
+    no_send_begins_after_an_opt_out
     stale_writer_is_refused_a_thousand_times
 }
 
@@ -360,6 +382,13 @@ async fn begin(store: &dyn Engine, claimed: &Claimed) {
 
 async fn begin_at(store: &dyn Engine, claimed: &Claimed, now: Timestamp) {
     assert!(store.begin(claimed.hold, attempt(now)).await.unwrap());
+}
+
+/// Begins the send of a message, unless its recipient opted out.
+async fn begin_send(store: &dyn Engine, claimed: &Claimed, now: Timestamp) -> Begun {
+    let message = claimed.message.as_ref().unwrap();
+    let to = Addressee::new(&claimed.line, &message.to, message.purpose, claimed.queued);
+    store.begin_send(claimed.hold, attempt(now), to).await.unwrap()
 }
 
 /// A STOP that a person typed.

@@ -1,0 +1,76 @@
+//! The statements of the register that precede every send, over all pieces of a group.
+
+use std::collections::{HashMap, HashSet};
+
+use tokio_postgres::Row;
+
+use super::super::super::directory::PersonKey;
+use super::super::super::register::{OptOutSource, PreferenceKind, Standing, scope_of};
+use super::session::{Fault, Session};
+use super::{indexed, moment, text};
+use crate::model::address::Medium;
+
+/// Takes the shared lock of the register.
+pub(super) async fn share(db: &Session) -> Result<(), Fault> {
+    db.rows("SELECT pg_advisory_xact_lock_shared(1667854965, 0)", &[]).await.map(drop)
+}
+
+/// Returns the entries that stand for each person, by the person's place among these.
+pub(super) async fn standing_of(db: &Session, persons: &[(&str, &[PersonKey])]) -> Result<Vec<Vec<Standing>>, Fault> {
+    let of =
+        "SELECT o.id, o.scope, o.medium, o.source, o.officer, o.line, o.at, o.said, o.event, o.confirmation, found.n, o.kind
+         FROM (SELECT given.n, k.preference
+               FROM unnest($1::int[], $2::text[], $3::text[]) AS given (n, controller, address)
+               JOIN civic_messaging.preference_key AS k ON k.controller = given.controller AND k.address = given.address
+               UNION SELECT given.n, k.preference
+               FROM unnest($1::int[], $2::text[], $4::text[]) AS given (n, controller, fingerprint)
+               JOIN civic_messaging.preference_key AS k
+                   ON k.controller = given.controller AND k.fingerprint = given.fingerprint) AS found
+         JOIN civic_messaging.preference AS o ON o.id = found.preference AND o.lifted IS NULL
+         ORDER BY o.id";
+    let each =
+        || (0_i32..).zip(persons).flat_map(|(n, (controller, keys))| keys.iter().map(move |key| (n, controller, key)));
+    let numbers: Vec<_> = each().map(|(n, ..)| n).collect();
+    let controllers: Vec<_> = each().map(|(_, controller, _)| text(controller)).collect();
+    let addresses: Vec<_> = each().map(|(.., key)| indexed(&key.address)).collect();
+    let fingerprints: Vec<_> = each().map(|(.., key)| key.fingerprint.as_deref()).collect();
+    let mut found = vec![Vec::new(); persons.len()];
+    for row in db.rows(of, &[&numbers, &controllers, &addresses, &fingerprints]).await? {
+        let n = usize::try_from(row.try_get::<_, i32>(10)?).unwrap_or(usize::MAX);
+        if let Some(of_person) = found.get_mut(n) {
+            of_person.push(standing(&row)?);
+        }
+    }
+    Ok(found)
+}
+
+fn standing(row: &Row) -> Result<Standing, Fault> {
+    Ok(Standing {
+        id: row.try_get(0)?,
+        scope: scope_of(row.try_get(1)?),
+        medium: row.try_get::<_, Option<&str>>(2)?.map(|name| name.parse().unwrap_or(Medium::Sms)),
+        source: OptOutSource::read(row.try_get(3)?, row.try_get(4)?),
+        line: row.try_get(5)?,
+        at: moment(row, 6)?,
+        said: moment(row, 7)?,
+        event: row.try_get(8)?,
+        confirmation: row.try_get(9)?,
+        kind: PreferenceKind::read(row.try_get(11)?),
+    })
+}
+
+/// Returns the names linked to each of these groups of names, each with its line.
+pub(super) async fn links_of(db: &Session, groups: &[&[String]]) -> Result<Vec<Vec<(String, String)>>, Fault> {
+    let of = "SELECT l.previous, l.line, l.current FROM unnest($1::text[]) AS given (name)
+         JOIN civic_messaging.link AS l ON l.previous = given.name
+         UNION ALL SELECT l.current, l.line, l.previous FROM unnest($1::text[]) AS given (name)
+         JOIN civic_messaging.link AS l ON l.current = given.name";
+    let names: Vec<_> =
+        groups.iter().copied().flatten().map(|name| text(name)).collect::<HashSet<_>>().into_iter().collect();
+    let mut links = HashMap::<String, Vec<(String, String)>>::new();
+    for row in db.rows(of, &[&names]).await? {
+        links.entry(row.try_get(0)?).or_default().push((row.try_get(1)?, row.try_get(2)?));
+    }
+    let linked = |name: &String| links.get(&*text(name)).cloned().unwrap_or_default();
+    Ok(groups.iter().map(|group| group.iter().flat_map(linked).collect()).collect())
+}
