@@ -45,6 +45,8 @@ mod lanes;
 mod load;
 #[cfg(feature = "sqlite-system")]
 mod locked;
+#[cfg(all(feature = "testing", feature = "twilio"))]
+mod opt_outs;
 #[cfg(feature = "sqlite-system")]
 mod order;
 #[cfg(feature = "sqlite-system")]
