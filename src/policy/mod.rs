@@ -8,6 +8,7 @@
 //! | [`hours`] | Is the office open? When does it open next? How much of a period was working time? |
 //! | [`auto_reply`] | Is an out-of-hours reply due, and with which text? |
 //! | [`rules`] | May a message go now? Quiet hours, places, and rules of your own, in one order |
+//! | [`tariffs`] | What does a message cost? |
 
 use std::borrow::Cow;
 use std::fmt;
@@ -20,7 +21,11 @@ use crate::model::message::Message;
 
 pub mod auto_reply;
 pub mod hours;
+mod period;
 pub mod rules;
+pub mod tariffs;
+
+pub use self::period::BillingPeriod;
 
 /// Decides if a message may be sent: evaluated when the message is enqueued, and again right before it is sent.
 ///

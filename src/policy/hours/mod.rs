@@ -279,8 +279,7 @@ impl Hours {
 
     /// Returns the time at which a day begins.
     pub(crate) fn midnight(&self, date: Date) -> Result<Timestamp> {
-        let mut first = self.zone.moments(date, 0, 1)?.map(|(from, _)| Timestamp::from_millis(from));
-        first.next().ok_or_else(|| Error::config("zone", "has no midnight on this day"))
+        self.zone.midnight(date)
     }
 
     /// Returns the ranges of a day, sorted and disjoint.

@@ -54,7 +54,7 @@ fn seasons() -> Result<Vec<Season>, jiff::Error> {
 
 impl Zone {
     /// Returns the local date, and the local time in milliseconds since midnight.
-    pub(super) fn local(self, at: Timestamp) -> Result<(Date, i64)> {
+    pub(in crate::policy) fn local(self, at: Timestamp) -> Result<(Date, i64)> {
         let millis = at.as_millis();
         let seasons = self.seasons();
         let season = seasons.partition_point(|season| season.until <= millis);
@@ -79,6 +79,12 @@ impl Zone {
         let pieces =
             near.map(move |season| ((from - season.ahead).max(season.from), (until - season.ahead).min(season.until)));
         Ok(pieces.filter(|(from, until)| from < until))
+    }
+
+    /// Returns the time at which a day begins.
+    pub(in crate::policy) fn midnight(self, date: Date) -> Result<Timestamp> {
+        let mut first = self.moments(date, 0, 1)?.map(|(from, _)| Timestamp::from_millis(from));
+        first.next().ok_or_else(|| Error::config("zone", "has no midnight on this day"))
     }
 
     fn seasons(self) -> &'static [Season] {
