@@ -83,6 +83,11 @@ pub(super) fn scope_of(name: &str) -> OptOutScope {
     if name == "marketing" { OptOutScope::Marketing } else { OptOutScope::All }
 }
 
+/// Reads a stored medium. One that cannot be read counts as every medium: an opt-out is never narrowed.
+pub(super) fn medium_of(name: Option<&str>) -> Option<Medium> {
+    name.and_then(|name| name.parse().ok())
+}
+
 /// The kind of a preference.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum PreferenceKind {

@@ -99,10 +99,13 @@ impl Tariffs {
     /// missing, unknown or invalid field, or two prices of one thing on one day.
     pub fn with_settings(mut self, settings: &Settings) -> Result<Self> {
         let file: TariffFile = settings.read()?;
-        for (n, tariff) in file.tariffs.iter().enumerate() {
-            if let Some(earlier) = file.tariffs.iter().take(n).position(|earlier| earlier.overlaps(tariff)) {
-                let rule = format!("is a day on which tariffs[{earlier}] applies: set its until");
-                return Err(Error::config(format!("tariffs[{n}].from"), rule));
+        let mut sorted: Vec<_> = file.tariffs.iter().enumerate().collect();
+        sorted.sort_by_key(|(_, tariff)| (tariff.subject(), tariff.from));
+        // Sorted, a tariff that overlaps another overlaps its neighbour.
+        for ((n, one), (m, next)) in sorted.iter().zip(sorted.iter().skip(1)) {
+            if one.subject() == next.subject() && one.until.is_none_or(|until| until > next.from) {
+                let rule = format!("is a day on which tariffs[{}] applies: set its until", n.min(m));
+                return Err(Error::config(format!("tariffs[{}].from", n.max(m)), rule));
             }
         }
         self.files.push(file.tariffs);

@@ -165,13 +165,9 @@ impl Tariff {
         Money { micros: self.price.micros.saturating_mul(paid), currency: self.price.currency }
     }
 
-    /// Returns `true` if both are the price of one thing on one day.
-    pub(super) fn overlaps(&self, other: &Self) -> bool {
-        let of = |tariff: &Self| {
-            let Self { gateway, medium, direction, category, country, .. } = tariff.clone();
-            (gateway, medium, direction, category, country)
-        };
-        let ends_before = |one: &Self, other: &Self| one.until.is_some_and(|until| until <= other.from);
-        of(self) == of(other) && !ends_before(self, other) && !ends_before(other, self)
+    /// Returns the subject of the price: it has one price a day.
+    pub(super) fn subject(&self) -> (&str, &str, Direction, Option<&str>, Option<&str>) {
+        let Self { gateway, medium, direction, category, country, .. } = self;
+        (gateway, medium.as_str(), *direction, category.as_deref(), country.as_deref())
     }
 }

@@ -7,7 +7,7 @@ use super::super::super::directory::PersonKey;
 use super::super::super::flow::Register;
 use super::super::super::record::{Attempt, Hold};
 use super::super::super::register::{
-    OptOutEntry, OptOutSource, Preference, PreferenceKind, Standing, scope_name, scope_of,
+    OptOutEntry, OptOutSource, Preference, PreferenceKind, Standing, medium_of, scope_name, scope_of,
 };
 use super::session::{Fault, Session};
 use super::together::{BeginOf, LinksOf, ShareRegister, StandingOf};
@@ -67,7 +67,7 @@ impl Register for Session {
                 id: row.try_get(0)?,
                 controller: Some(controller.to_owned()).filter(|controller| !controller.is_empty()),
                 scope: scope_of(row.try_get(1)?),
-                medium: row.try_get::<_, Option<&str>>(2)?.map(|name| name.parse().unwrap_or(Medium::Sms)),
+                medium: medium_of(row.try_get(2)?),
                 source: OptOutSource::read(row.try_get(3)?, row.try_get(4)?),
                 line: row.try_get(5)?,
                 at: moment(row, 6)?,

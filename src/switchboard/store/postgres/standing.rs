@@ -5,10 +5,9 @@ use std::collections::{HashMap, HashSet};
 use tokio_postgres::Row;
 
 use super::super::super::directory::PersonKey;
-use super::super::super::register::{OptOutSource, PreferenceKind, Standing, scope_of};
+use super::super::super::register::{OptOutSource, PreferenceKind, Standing, medium_of, scope_of};
 use super::session::{Fault, Session};
 use super::{indexed, moment, text};
-use crate::model::address::Medium;
 
 /// Takes the shared lock of the register.
 pub(super) async fn share(db: &Session) -> Result<(), Fault> {
@@ -48,7 +47,7 @@ fn standing(row: &Row) -> Result<Standing, Fault> {
     Ok(Standing {
         id: row.try_get(0)?,
         scope: scope_of(row.try_get(1)?),
-        medium: row.try_get::<_, Option<&str>>(2)?.map(|name| name.parse().unwrap_or(Medium::Sms)),
+        medium: medium_of(row.try_get(2)?),
         source: OptOutSource::read(row.try_get(3)?, row.try_get(4)?),
         line: row.try_get(5)?,
         at: moment(row, 6)?,

@@ -9,7 +9,7 @@ use super::super::super::directory::PersonKey;
 use super::super::super::flow::Register;
 use super::super::super::record::{Attempt, Hold};
 use super::super::super::register::{
-    OptOutEntry, OptOutSource, Preference, PreferenceKind, Standing, scope_name, scope_of,
+    OptOutEntry, OptOutSource, Preference, PreferenceKind, Standing, medium_of, scope_name, scope_of,
 };
 use super::claim;
 use super::tx::{Db, Done, done, done_all};
@@ -39,7 +39,7 @@ fn standing(row: &Row<'_>) -> rusqlite::Result<Standing> {
     Ok(Standing {
         id: row.get(0)?,
         scope: scope_of(row.get_ref(1)?.as_str()?),
-        medium: row.get_ref(2)?.as_str_or_null()?.map(|name| name.parse().unwrap_or(Medium::Sms)),
+        medium: medium_of(row.get_ref(2)?.as_str_or_null()?),
         source: OptOutSource::read(row.get_ref(3)?.as_str()?, row.get(4)?),
         line: row.get(5)?,
         at: row.get(6)?,
@@ -96,7 +96,7 @@ impl Register for Db<'_> {
                     id: row.get(0)?,
                     controller: Some(controller.to_owned()).filter(|controller| !controller.is_empty()),
                     scope: scope_of(row.get_ref(1)?.as_str()?),
-                    medium: row.get_ref(2)?.as_str_or_null()?.map(|name| name.parse().unwrap_or(Medium::Sms)),
+                    medium: medium_of(row.get_ref(2)?.as_str_or_null()?),
                     source: OptOutSource::read(row.get_ref(3)?.as_str()?, row.get(4)?),
                     line: row.get(5)?,
                     at: row.get(6)?,
