@@ -1,23 +1,25 @@
-//! The choices of a new adapter.
+//! The options of a new adapter.
 
 use std::path::PathBuf;
 
+use civic_messaging::Medium;
+
 pub(crate) const HELP: &str = "\
-Writes an adapter for a gateway: a crate that compiles and passes the conformance suite with an invented supplier.
+Writes an adapter for a gateway: a crate that compiles, and passes the conformance suite with an invented supplier.
 
     cargo run --example new_adapter --features testing -- NAME [OPTIONS]
 
-NAME                     lowercase letters, digits and _, such as acme_sms
+NAME                     of the crate: lowercase words with - or _ between them, such as acme-sms
 --medium MEDIUM          sms (default), whatsapp, messenger, x, or the name of another medium
---auth AUTH              bearer (default), basic, header or query
---signature SIGNATURE    hmac-sha256 (default), token, or none: nothing proves who sent a webhook
---body BODY              json (default) or form
---webhook WEBHOOK        post (default), or get: the values are in the query
---out DIR                the new folder (default: NAME)
---path DIR               where civic-messaging is, in place of its published version
+--auth AUTH              credential of requests: bearer (default), basic, header or query
+--signature SIGNATURE    proof of webhooks: hmac-sha256 (default), token, or none: anybody can forge them
+--body BODY              body of requests, and of webhooks by POST: json (default) or form
+--webhook WEBHOOK        method of webhooks: post (default), or get: the values are in the query
+--out DIR                the new directory (default: NAME)
+--path DIR               a checkout of civic-messaging to depend on (default: version 0.1 of the registry)
 ";
 
-/// The choices of a new adapter.
+/// The options of a new adapter.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Options {
     pub(crate) name: String,
@@ -64,14 +66,10 @@ choices! {
 }
 
 impl Options {
-    /// Returns the default choices.
+    /// Returns the default options.
     pub(crate) fn new(name: &str) -> Result<Self, String> {
-        let is_name = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
-        if !name.starts_with(|c: char| c.is_ascii_lowercase()) || !name.chars().all(is_name) || name.ends_with('_') {
-            return Err("NAME must consist of lowercase letters, digits and _, and start with a letter".to_owned());
-        }
         Ok(Self {
-            name: name.to_owned(),
+            name: checked_name(name)?,
             medium: "sms".to_owned(),
             auth: Auth::Bearer,
             signature: Signature::Hmac,
@@ -85,38 +83,115 @@ impl Options {
     /// Parses the arguments of the command line.
     pub(crate) fn parse(arguments: impl IntoIterator<Item = String>) -> Result<Self, String> {
         let mut arguments = arguments.into_iter();
-        let mut options = Self::new(&arguments.next().ok_or("NAME is missing")?)?;
+        let mut options = Self::new(&arguments.next().ok_or("NAME is missing: see --help")?)?;
         while let Some(option) = arguments.next() {
+            if !HELP.lines().any(|line| line.starts_with("--") && line.split(' ').next() == Some(&option)) {
+                return Err(format!("unknown option {option}: see --help"));
+            }
             let value = arguments.next().ok_or_else(|| format!("{option} needs a value"))?;
             match option.as_str() {
-                "--medium" => options.medium = medium(value)?,
+                "--medium" => options.medium = checked_medium(value)?,
                 "--auth" => options.auth = Auth::parse(&option, &value)?,
                 "--signature" => options.signature = Signature::parse(&option, &value)?,
                 "--body" => options.body = Body::parse(&option, &value)?,
                 "--webhook" => options.webhook = Method::parse(&option, &value)?,
                 "--out" => options.out = Some(value.into()),
-                "--path" => options.path = Some(value.into()),
-                _ => return Err(format!("unknown option {option}; see --help")),
+                _ => options.path = Some(value.into()),
             }
         }
         options.check()?;
         Ok(options)
     }
 
-    /// Refuses choices that exclude each other.
+    /// Refuses options that exclude each other.
     pub(crate) fn check(&self) -> Result<(), String> {
         match (self.webhook, self.signature) {
             (Method::Get, Signature::Hmac) => {
-                Err("a GET has no body to sign: use --signature token, or none".to_owned())
+                Err("--webhook get has no body to sign: add --signature token, or none".to_owned())
             }
             _ => Ok(()),
         }
     }
 }
 
-fn medium(name: String) -> Result<String, String> {
-    match name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit()) && !name.is_empty() {
-        true => Ok(name),
-        false => Err("--medium must consist of lowercase letters and digits".to_owned()),
+/// Names that a crate cannot have beside its dependencies, or that are words of the language.
+const RESERVED: &[&str] = &[
+    "abstract",
+    "alloc",
+    "as",
+    "async",
+    "await",
+    "become",
+    "box",
+    "break",
+    "const",
+    "continue",
+    "core",
+    "crate",
+    "do",
+    "dyn",
+    "else",
+    "enum",
+    "extern",
+    "false",
+    "final",
+    "fn",
+    "for",
+    "gen",
+    "http",
+    "if",
+    "impl",
+    "in",
+    "let",
+    "loop",
+    "macro",
+    "match",
+    "mod",
+    "move",
+    "mut",
+    "override",
+    "priv",
+    "proc_macro",
+    "pub",
+    "ref",
+    "return",
+    "self",
+    "serde",
+    "serde_json",
+    "static",
+    "std",
+    "struct",
+    "super",
+    "test",
+    "trait",
+    "true",
+    "try",
+    "type",
+    "typeof",
+    "unsafe",
+    "unsized",
+    "use",
+    "virtual",
+    "where",
+    "while",
+    "yield",
+    "civic_messaging",
+];
+
+fn checked_name(name: &str) -> Result<String, String> {
+    let is_word = |word: &str| !word.is_empty() && word.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit());
+    if !name.starts_with(|c: char| c.is_ascii_lowercase()) || !name.split(['-', '_']).all(is_word) {
+        return Err(format!(
+            "NAME must be lowercase words of letters and digits with - or _ between them, such as acme-sms: got {name:?}"
+        ));
     }
+    match RESERVED.contains(&name.replace('-', "_").as_str()) {
+        true => Err(format!("NAME must not be `{name}`: the name is reserved, or that of a dependency")),
+        false => Ok(name.to_owned()),
+    }
+}
+
+fn checked_medium(name: String) -> Result<String, String> {
+    Medium::other(&name).map_err(|error| format!("--medium {name:?}: {error}"))?;
+    Ok(name)
 }

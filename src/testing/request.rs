@@ -87,7 +87,7 @@ impl ReceivedRequest {
     }
 
     /// Returns `true` if a text or the path contains this text.
-    pub fn holds(&self, text: &str) -> bool {
+    pub fn contains(&self, text: &str) -> bool {
         self.path.contains(text) || self.texts().iter().any(|there| there.contains(text))
     }
 }

@@ -205,7 +205,7 @@ impl<'s> Run<'s> {
     /// Returns `true` if a recorded call reaches the fake gateway.
     pub(super) async fn reaches(&self, exchange: &Exchange) -> CheckResult<bool> {
         let gateway = self.replay(exchange, |_, step| step.unconditional()).await?.gateway;
-        Ok(!gateway.asked().is_empty())
+        Ok(!gateway.requests().is_empty())
     }
 
     /// Returns the template of sends, if the channel calls a gateway.
@@ -393,10 +393,10 @@ impl Model {
         if self.requests() > 1 {
             self.expect(gateway, |step| step);
             channel.send(&self.marked("first")).await.map_err(|error| format!("first send failed: {error}"))?;
-            let before = gateway.asked().len();
+            let before = gateway.requests().len();
             gateway.always(self.last());
             _ = channel.send(&self.marked("second")).await;
-            applies(gateway.asked().len() == before + 1, "each send takes several requests")?;
+            applies(gateway.requests().len() == before + 1, "each send takes several requests")?;
         }
         Ok(channel)
     }
@@ -436,16 +436,16 @@ impl CallResult {
                 let got: Vec<_> = accepted.ids().map(crate::model::id::MessageId::as_str).collect();
                 differs(got == *ids, format!("expected the {} recorded ids, got {} others", ids.len(), got.len()))
             }
-            (Expectation::Brings(expected), Self::Page(page)) => compare_events(&page.events, expected),
-            (Expectation::Done, Self::Done | Self::Health(_)) => Ok(()),
+            (Expectation::Events(expected), Self::Page(page)) => compare_events(&page.events, expected),
+            (Expectation::Done, Self::Done | Self::Health(_) | Self::Page(_)) => Ok(()),
             (Expectation::File(expected), Self::File(bytes)) => differs(
                 expected == bytes,
                 format!("expected the recorded file of {} bytes, got {} others", expected.len(), bytes.len()),
             ),
-            (Expectation::Held(id), Self::Held(held)) => {
+            (Expectation::MediaId(id), Self::Held(held)) => {
                 differs(held.id == *id, "expected the recorded media id, got another".to_owned())
             }
-            (Expectation::Graded(grades), Self::Health(health)) => grades.iter().try_for_each(|(name, grade)| {
+            (Expectation::HealthChecks(grades), Self::Health(health)) => grades.iter().try_for_each(|(name, grade)| {
                 let got = health.check(name).map(|check| check.status);
                 differs(got == Some(*grade), format!("health check {name}: expected {grade:?}, got {}", or_none(got)))
             }),

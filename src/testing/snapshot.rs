@@ -99,7 +99,7 @@ impl Entry {
                 json!({ "events": page.events, "next": page.next, "more": page.more })
             }
         };
-        let requests: Vec<_> = replayed.gateway.asked().iter().map(|asked| request(asked, varying)).collect();
+        let requests: Vec<_> = replayed.gateway.requests().iter().map(|asked| request(asked, varying)).collect();
         let mut result = json!({ "requests": requests, "result": result });
         replace(&mut result, &replayed.gateway.base_url(), "{base}");
         Self { name, summary, result }

@@ -30,7 +30,7 @@ pub struct Step {
     answer_headers: Vec<(String, String)>,
     answer: Bytes,
     accepts: Option<bool>,
-    pub(super) claims: Option<u64>,
+    pub(super) content_length: Option<u64>,
     echoes: bool,
     pub(super) fault: Option<SocketFault>,
 }
@@ -76,7 +76,7 @@ impl Step {
             answer_headers: Vec::new(),
             answer: Bytes::new(),
             accepts: None,
-            claims: None,
+            content_length: None,
             echoes: false,
             fault: None,
         }
@@ -151,8 +151,8 @@ impl Step {
     }
 
     /// Sets the response's `Content-Length`, whatever the body's length.
-    pub fn claims(mut self, len: u64) -> Self {
-        self.claims = Some(len);
+    pub fn content_length(mut self, len: u64) -> Self {
+        self.content_length = Some(len);
         self
     }
 
@@ -271,7 +271,7 @@ impl Step {
         let mut head = format!("HTTP/1.1 {}\r\n", self.status);
         let named = |name: &HeaderName| self.answer_headers.iter().any(|(there, _)| name.as_str() == *there);
         if !named(&CONTENT_LENGTH) {
-            head.push_str(&format!("content-length: {}\r\n", self.claims.unwrap_or(body.len() as u64)));
+            head.push_str(&format!("content-length: {}\r\n", self.content_length.unwrap_or(body.len() as u64)));
         }
         if !named(&CONTENT_TYPE) && !body.is_empty() {
             let json = matches!(body.first(), Some(b'{' | b'['));

@@ -160,7 +160,7 @@ impl Call {
 pub(super) enum Expectation {
     NotFound,
     Accepted(Vec<String>),
-    Brings(Vec<ExpectedEvent>),
+    Events(Vec<ExpectedEvent>),
     Inconclusive,
     Done,
     Fails {
@@ -172,8 +172,8 @@ pub(super) enum Expectation {
     },
     File(Bytes),
     Found(Vec<DeliveryState>),
-    Graded(Vec<(&'static str, CheckStatus)>),
-    Held(String),
+    HealthChecks(Vec<(&'static str, CheckStatus)>),
+    MediaId(String),
 }
 
 impl Expectation {
@@ -182,14 +182,14 @@ impl Expectation {
         match self {
             Self::NotFound => "not found",
             Self::Accepted(_) => "accepted",
-            Self::Brings(_) => "a page of events",
+            Self::Events(_) => "a page of events",
             Self::Inconclusive => "inconclusive",
             Self::Done => "done",
             Self::Fails { .. } => "a failure",
             Self::File(_) => "a file",
             Self::Found(_) => "found",
-            Self::Graded(_) => "a health report",
-            Self::Held(_) => "a media id",
+            Self::HealthChecks(_) => "a health report",
+            Self::MediaId(_) => "a media id",
         }
     }
 }
@@ -285,7 +285,7 @@ impl Exchange {
     }
 
     /// Expects the failure to have this `retry_after`.
-    pub fn waits(mut self, expected: Duration) -> Self {
+    pub fn retry_after(mut self, expected: Duration) -> Self {
         if let Expectation::Fails { wait, .. } = &mut self.result {
             *wait = Some(expected);
         }
@@ -310,8 +310,8 @@ impl Exchange {
     }
 
     /// Expects the upload to return this media id.
-    pub fn holds(self, id: impl Into<String>) -> Self {
-        self.with(Expectation::Held(id.into()))
+    pub fn media_id(self, id: impl Into<String>) -> Self {
+        self.with(Expectation::MediaId(id.into()))
     }
 
     /// Expects these bytes of the file.
@@ -320,8 +320,8 @@ impl Exchange {
     }
 
     /// Expects the poll to return these events, oldest first.
-    pub fn brings(self, events: impl IntoIterator<Item = ExpectedEvent>) -> Self {
-        self.with(Expectation::Brings(events.into_iter().collect()))
+    pub fn returns_events(self, events: impl IntoIterator<Item = ExpectedEvent>) -> Self {
+        self.with(Expectation::Events(events.into_iter().collect()))
     }
 
     /// Expects the look-up to find the message in these states.
@@ -340,13 +340,13 @@ impl Exchange {
     }
 
     /// Expects this status of a health check. Call it once for each check.
-    pub fn graded(self, name: &'static str, grade: CheckStatus) -> Self {
+    pub fn health_check(self, name: &'static str, grade: CheckStatus) -> Self {
         let mut grades = match &self.result {
-            Expectation::Graded(grades) => grades.clone(),
+            Expectation::HealthChecks(grades) => grades.clone(),
             _ => Vec::new(),
         };
         grades.push((name, grade));
-        self.with(Expectation::Graded(grades))
+        self.with(Expectation::HealthChecks(grades))
     }
 
     fn with(self, result: Expectation) -> Self {
@@ -369,10 +369,10 @@ impl Exchange {
 /// use civic_messaging::testing::{ExpectedEvent, Webhook};
 ///
 /// let text = Webhook::json(r#"{"id":"M-1","from":"+447700900123","text":"When is my bin day?"}"#)
-///     .brings([ExpectedEvent::text("M-1", "When is my bin day?")]);
+///     .returns_events([ExpectedEvent::text("M-1", "When is my bin day?")]);
 /// let receipt = Webhook::json(r#"{"id":"A-1","status":"DELIVERED"}"#)
-///     .brings([ExpectedEvent::delivery("A-1", DeliveryState::Delivered)]);
-/// let strange = Webhook::json(r#"{"id":"M-2","colour":"green"}"#).brings([ExpectedEvent::unrecognised()]);
+///     .returns_events([ExpectedEvent::delivery("A-1", DeliveryState::Delivered)]);
+/// let strange = Webhook::json(r#"{"id":"M-2","colour":"green"}"#).returns_events([ExpectedEvent::unrecognised()]);
 /// ```
 #[derive(Clone)]
 #[must_use]
@@ -391,7 +391,7 @@ pub(super) type BodyFn = dyn Fn(&str) -> Bytes + Send + Sync;
 #[derive(Clone)]
 pub(super) enum Reception {
     Any,
-    Brings(Vec<ExpectedEvent>),
+    Events(Vec<ExpectedEvent>),
     /// The number of events of accounts that the secret does not own.
     Discards(usize),
     Refused,
@@ -466,8 +466,8 @@ impl Webhook {
     }
 
     /// Expects these events, in this order, including the opt-out derived from a STOP.
-    pub fn brings(mut self, events: impl IntoIterator<Item = ExpectedEvent>) -> Self {
-        self.result = Reception::Brings(events.into_iter().collect());
+    pub fn returns_events(mut self, events: impl IntoIterator<Item = ExpectedEvent>) -> Self {
+        self.result = Reception::Events(events.into_iter().collect());
         self
     }
 
@@ -502,7 +502,7 @@ impl Webhook {
 
     pub(super) fn expected_events(&self) -> &[ExpectedEvent] {
         match &self.result {
-            Reception::Brings(events) => events,
+            Reception::Events(events) => events,
             _ => &[],
         }
     }

@@ -148,6 +148,8 @@ enum Wrong {
     OmitsTheIdempotencyKey,
     SendsARandomIdempotencyKey,
     DatesTheIdempotencyKey,
+    RefusesEmojiInSendOnly,
+    RefusesReferencesOf36Bytes,
 }
 
 use Wrong::*;
@@ -203,6 +205,8 @@ const CASES: &[(Wrong, &str, &[&str])] = &[
         "repeated_send_carries_the_same_key",
         &["send_makes_the_recorded_requests", "key_of_any_length_is_sent_as_a_reference"],
     ),
+    (RefusesEmojiInSendOnly, "check_plan_and_send_agree", &[]),
+    (RefusesReferencesOf36Bytes, "check_plan_and_send_agree", &[]),
     (SendsARandomIdempotencyKey, "repeated_send_carries_the_same_key", &[]),
     (AcceptsAnEmptySecret, "missing_secret_verifies_nothing", &[]),
     (
@@ -254,7 +258,11 @@ const CASES: &[(Wrong, &str, &[&str])] = &[
     (
         DropsUnknownEvents,
         "unrecognised_webhook_is_kept",
-        &["webhook_returns_the_recorded_events", "malformed_value_costs_no_other_event"],
+        &[
+            "declared_capabilities_are_recorded",
+            "webhook_returns_the_recorded_events",
+            "malformed_value_costs_no_other_event",
+        ],
     ),
     (FetchesFromAnywhere, "file_is_fetched_from_the_gateway_only", &[]),
     (FollowsRedirects, "redirect_is_not_followed", &[]),
@@ -294,7 +302,7 @@ const CASES: &[(Wrong, &str, &[&str])] = &[
     (
         LosesTheKey,
         "webhook_returns_the_recorded_events",
-        &["statuses_are_reported_in_any_order", "look_up_returns_the_recorded_outcome"],
+        &["declared_capabilities_are_recorded", "look_up_returns_the_recorded_outcome"],
     ),
     (MistakesTheWriter, "webhook_returns_the_recorded_events", &["poll_returns_the_recorded_events"]),
     (
@@ -323,6 +331,7 @@ const CASES: &[(Wrong, &str, &[&str])] = &[
             "invalid_address_is_refused_offline",
             "expired_message_is_not_sent",
             "text_over_the_limit_is_refused_offline",
+            "check_plan_and_send_agree",
         ],
     ),
     (
@@ -364,7 +373,7 @@ const CASES: &[(Wrong, &str, &[&str])] = &[
         ],
     ),
     (TakesFilesOfAnySize, "oversized_upload_is_refused", &[]),
-    (TruncatesTexts, "text_over_the_limit_is_refused_offline", &[]),
+    (TruncatesTexts, "text_over_the_limit_is_refused_offline", &["check_plan_and_send_agree"]),
     (UploadsHalf, "upload_is_complete", &[]),
     (CallsATimeOutRejected, "timeout_is_unknown", &["slow_response_is_unknown"]),
     (MixesSendsSideBySide, "concurrent_sends_do_not_mix", &[]),
@@ -410,7 +419,7 @@ const CASES: &[(Wrong, &str, &[&str])] = &[
     (StripsAccents, "text_is_sent_unchanged", &[]),
     (SendsToAnyAddress, "invalid_address_is_refused_offline", &["undeclared_capabilities_are_refused_offline"]),
     (CutsLongKeys, "key_of_any_length_is_sent_as_a_reference", &[]),
-    (RefusesLongKeys, "key_of_any_length_is_sent_as_a_reference", &[]),
+    (RefusesLongKeys, "key_of_any_length_is_sent_as_a_reference", &["check_plan_and_send_agree"]),
     (ForgetsTheKey, "send_makes_the_recorded_requests", &["key_of_any_length_is_sent_as_a_reference"]),
     (ForgetsTheCode, "rejection_maps_to_the_recorded_error", &[]),
     (DownloadsHalf, "download_is_complete", &[]),
@@ -894,6 +903,14 @@ impl Channel for Adapter {
         if self.is(RefusesLongKeys) && key.len() > 20 {
             return Err(Error::invalid("key", "is over 20 bytes"));
         }
+        if self.is(RefusesReferencesOf36Bytes) && key.len() == 36 {
+            return Err(Error::invalid("key", "is that of a UUID"));
+        }
+        if self.is(RefusesEmojiInSendOnly)
+            && matches!(&message.content, Content::Text(text) if text.chars().any(|c| c > '\u{1f000}'))
+        {
+            return Err(Error::invalid("text", "has an emoji"));
+        }
         let message = match self.info.prepare(message, now) {
             Ok(message) if self.is(CutsLongKeys) && key.len() > 20 => {
                 message.into_owned().key(key.chars().take(20).collect::<String>())
@@ -1262,11 +1279,9 @@ impl Subject for Brittle {
                 .step(Step::any().answers(403, r#"{"code":"STOP"}"#))
                 .fails(ErrorKind::OptedOut)
                 .code("STOP"),
-            Exchange::poll(None).step(Step::get("/events?after=").answers(200, TEXT)).brings([ExpectedEvent::text(
-                "in-000001",
-                "Hello there",
-            )
-            .from("pager-000-123")]),
+            Exchange::poll(None)
+                .step(Step::get("/events?after=").answers(200, TEXT))
+                .returns_events([ExpectedEvent::text("in-000001", "Hello there").from("pager-000-123")]),
             Exchange::look_up(sent.clone())
                 .step(Step::get("/sent/case-4711").answers(200, delivered))
                 .finds([DeliveryState::Delivered]),
@@ -1280,13 +1295,13 @@ impl Subject for Brittle {
                         ])
                         .answers(200, r#"{"id":"file-0001"}"#),
                 )
-                .holds("file-0001"),
+                .media_id("file-0001"),
             Exchange::fetch(held)
                 .step(Step::get("/files/file-0001").answers(200, "the whole picture"))
                 .file("the whole picture"),
             Exchange::send_indicator(inbound, Indicator::Read)
                 .step(Step::post("/read").json(r#"{"read":"in-000001"}"#)),
-            Exchange::health().step(Step::get("/health")).graded("credentials", CheckStatus::Pass),
+            Exchange::health().step(Step::get("/health")).health_check("credentials", CheckStatus::Pass),
         ]
     }
 
@@ -1309,33 +1324,33 @@ impl Brittle {
         let from = "pager-000-123";
         let rarer = [
             event(json!({ "id": "in-000004", "from": from, "text": "STOP" }))
-                .brings([ExpectedEvent::text("in-000004", "STOP"), ExpectedEvent::opt_out()]),
+                .returns_events([ExpectedEvent::text("in-000004", "STOP"), ExpectedEvent::opt_out()]),
             event(json!({ "id": "out-000003", "status": "failed", "pounds": "0.04" }))
-                .brings([ExpectedEvent::delivery("out-000003", DeliveryState::Failed)]),
+                .returns_events([ExpectedEvent::delivery("out-000003", DeliveryState::Failed)]),
             event(json!({ "id": "out-000004", "status": "sent", "credits": "1.5" }))
-                .brings([ExpectedEvent::delivery("out-000004", DeliveryState::Sent)]),
+                .returns_events([ExpectedEvent::delivery("out-000004", DeliveryState::Sent)]),
             event(json!({ "id": "in-000005", "from": from, "text": "At nine", "at": 1_795_000_000 }))
-                .brings([ExpectedEvent::text("in-000005", "At nine").time(self.now())]),
+                .returns_events([ExpectedEvent::text("in-000005", "At nine").time(self.now())]),
             event(json!({ "id": "in-000006", "from": from, "text": "At ten", "time": "2026-11-18T12:06:40+01:00" })),
             event(json!({ "id": "in-000007", "from": from, "choice": { "id": "yes-4711", "title": "Yes" } })),
             event(json!({ "id": "in-000008", "from": from, "file": "file-0002" })),
             event(json!({ "id": "in-000009", "from": from, "text": "Hello here", "edits": "in-000001" })),
             event(json!({ "id": "in-000010", "from": from, "text": "All of you", "room": "room-17" })).group("room-17"),
-            event(json!({ "from": from, "blocked": true })).brings([ExpectedEvent::opt_out()]),
-            event(json!({ "from": from, "blocked": false })).brings([ExpectedEvent::opt_in()]),
+            event(json!({ "from": from, "blocked": true })).returns_events([ExpectedEvent::opt_out()]),
+            event(json!({ "from": from, "blocked": false })).returns_events([ExpectedEvent::opt_in()]),
             event(json!({ "id": "in-000011", "from": from, "text": "Ffion here", "name": "Ffion" })),
         ];
         let mut all = vec![
-            Webhook::json(TEXT).brings([ExpectedEvent::text("in-000001", "Hello there").from("pager-000-123")]),
+            Webhook::json(TEXT).returns_events([ExpectedEvent::text("in-000001", "Hello there").from("pager-000-123")]),
             Webhook::json(r#"[{"id":"out-000001","status":"sent"}, {"id":"out-000001","status":"delivered","key":"case-4711"}, {"id":"out-000002","status":"odd"}]"#)
-                .brings([
+                .returns_events([
                     ExpectedEvent::delivery("out-000001", DeliveryState::Sent),
                     ExpectedEvent::delivery("out-000001", DeliveryState::Delivered).key("case-4711"),
                     ExpectedEvent::delivery("out-000002", DeliveryState::Unrecognised),
                 ]),
             Webhook::json(r#"[{"id":"in-000002","from":"pager-000-123","text":"first"}, {"id":"in-000003","from":"pager-000-123","text":"second"}]"#)
-                .brings([ExpectedEvent::text("in-000002", "first"), ExpectedEvent::text("in-000003", "second")]),
-            Webhook::json(r#"[{"colour": "green"}]"#).brings([ExpectedEvent::unrecognised()]),
+                .returns_events([ExpectedEvent::text("in-000002", "first"), ExpectedEvent::text("in-000003", "second")]),
+            Webhook::json(r#"[{"colour": "green"}]"#).returns_events([ExpectedEvent::unrecognised()]),
             Webhook::get("hello=word").unsigned().replies(200, "word"),
             Webhook::get("goodbye=word").unsigned().refused(),
         ];

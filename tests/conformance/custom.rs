@@ -96,19 +96,21 @@ impl Subject for FireText {
                 "mobile=447700900123&status={status}&code={code}&reference=case-26-4711&time=2026-11-22+13%3A46%3A42"
             ))
         };
-        let delivery = |state| ExpectedEvent::delivery("case-26-4711", state).key("case-26-4711");
+        // FireText gives no id: it is a digest of the fields.
+        let id = "e289d8931a0d522fc61b890597ef0791eef2b99e04c8b662a167a3d97995235c";
+        let asked = ExpectedEvent::text(id, "When is my bin day?").from("+447700900123");
         vec![
-            inbound("When+is+my+bin+day%3F"),
+            inbound("When+is+my+bin+day%3F").returns_events([asked]),
             inbound("STOP"),
             inbound(""),
             Webhook::form("source=353861234567&destination=447700900456&message=Hello&time=2026-07-22+14%3A46%3A42"),
-            receipt("0", "000").brings([delivery(DeliveryState::Delivered)]),
-            receipt("1", "101").brings([delivery(DeliveryState::Failed)]),
-            receipt("1", "999").brings([delivery(DeliveryState::Failed)]),
-            receipt("2", "000").brings([delivery(DeliveryState::Sending)]),
-            receipt("7", "000").brings([delivery(DeliveryState::Unrecognised)]),
+            receipt("0", "000"),
+            receipt("1", "101"),
+            receipt("1", "999"),
+            receipt("2", "000"),
+            receipt("7", "000"),
             Webhook::form("source=447700900123&destination=447700900999&message=Hello").discards(1),
-            Webhook::form("colour=green&destination=447700900456").brings([ExpectedEvent::unrecognised()]),
+            Webhook::form("colour=green&destination=447700900456"),
         ]
     }
 }
@@ -184,7 +186,7 @@ impl Subject for BulkSms {
                 received("102", "447700900123", r#""STOP""#),
                 sent("201", "DELIVERED", "null"),
             ])
-            .brings([
+            .returns_events([
                 ExpectedEvent::text("101", "When is my bin day?").from("+447700900123"),
                 ExpectedEvent::inbound("102"),
                 ExpectedEvent::opt_out(),
@@ -192,13 +194,13 @@ impl Subject for BulkSms {
             ]),
             list(&[received("103", "353861234567", r#""Hello""#)]),
             list(&[received("104", "447700900123", r#""""#)]),
-            list(&[sent("202", "SENT", "null")]).brings([delivery("202", DeliveryState::Sent)]),
-            list(&[sent("203", "FAILED", r#""BLOCKED""#)]).brings([delivery("203", DeliveryState::Failed)]),
-            list(&[sent("204", "PONDERING", "null")]).brings([delivery("204", DeliveryState::Unrecognised)]),
+            list(&[sent("202", "SENT", "null")]),
+            list(&[sent("203", "FAILED", r#""BLOCKED""#)]),
+            list(&[sent("204", "PONDERING", "null")]),
             list(&[received("105", "447700900123", r#""Hello""#).replace("447700900456", "447700900999")]).discards(1),
             // The call with which BulkSMS checks the address.
-            list(&[]).brings([ExpectedEvent::unrecognised()]),
-            list(&[r#"{"type":"OTHER","to":"447700900456"}"#.to_owned()]).brings([ExpectedEvent::unrecognised()]),
+            list(&[]),
+            list(&[r#"{"type":"OTHER","to":"447700900456"}"#.to_owned()]),
         ]
     }
 }
@@ -268,7 +270,6 @@ impl Subject for Kannel {
     }
 
     fn webhooks(&self) -> Vec<Webhook> {
-        let delivery = |state| ExpectedEvent::delivery("case-26-4711", state).key("case-26-4711");
         let receipt =
             |status: &str| Webhook::get(&format!("id=case-26-4711&to=%2B447700900123&status={status}&ts=1795353820"));
         let inbound = |id: &str, text: &str| {
@@ -276,20 +277,18 @@ impl Subject for Kannel {
         };
         vec![
             inbound("5785166f-25c9-4e6d-b3da-5069bbbcf92d", "STOP+my+council+texts"),
-            inbound("edaef28f-d36d-48e0-8315-9b009a666c29", "Hi%E2%82%AC%F0%9F%98%80").brings([ExpectedEvent::text(
-                "edaef28f-d36d-48e0-8315-9b009a666c29",
-                "Hi€😀",
-            )
-            .from("+447700900123")]),
+            inbound("edaef28f-d36d-48e0-8315-9b009a666c29", "Hi%E2%82%AC%F0%9F%98%80").returns_events([
+                ExpectedEvent::text("edaef28f-d36d-48e0-8315-9b009a666c29", "Hi€😀").from("+447700900123"),
+            ]),
             inbound("0", ""),
             Webhook::get("from=353861234567&to=60777&text=Hello&id=1&ts=1795353817"),
-            receipt("1").brings([delivery(DeliveryState::Delivered)]),
-            receipt("2").brings([delivery(DeliveryState::Failed)]),
-            receipt("8").brings([delivery(DeliveryState::Sent)]),
-            receipt("16").brings([delivery(DeliveryState::Failed)]),
-            receipt("32").brings([delivery(DeliveryState::Unrecognised)]),
+            receipt("1"),
+            receipt("2"),
+            receipt("8"),
+            receipt("16"),
+            receipt("32"),
             Webhook::get("from=447700900123&to=60999&text=Hello&id=2&ts=1795353817").discards(1),
-            Webhook::get("colour=green&to=60777").brings([ExpectedEvent::unrecognised()]),
+            Webhook::get("colour=green&to=60777"),
         ]
     }
 }

@@ -105,15 +105,15 @@ impl Subject for Mocked {
         let file = MediaRef::new("mock", self.id("media-0001"));
         let mut all: Vec<_> = sends.collect();
         all.extend([
-            Exchange::poll(None).brings([ExpectedEvent::text("mock-in-0001", "Is it Tuesday?")]),
+            Exchange::poll(None).returns_events([ExpectedEvent::text("mock-in-0001", "Is it Tuesday?")]),
             Exchange::look_up(LookupQuery::new(self.lost(), self.now())).finds([DeliveryState::Accepted]),
             Exchange::look_up(LookupQuery::new(self.lost().key("case-0002"), self.now())).not_found(),
             Exchange::look_up(LookupQuery::new(Message::text(self.resident(), "Without a key."), self.now()))
                 .inconclusive(),
             Exchange::upload(Media::image("https://example.org/a.png"), "image/png", "a picture")
-                .holds(self.id("media-0003")),
+                .media_id(self.id("media-0003")),
             Exchange::fetch(file).file("a picture"),
-            Exchange::health().graded("credentials", CheckStatus::Pass),
+            Exchange::health().health_check("credentials", CheckStatus::Pass),
         ]);
         if mock.info().capability.read {
             all.extend(
@@ -135,12 +135,14 @@ impl Subject for Mocked {
             Delivery::new(self.inbound().envelope, "mock-out-0001", state, "word").with_key(Some("case-4711".into()))
         };
         vec![
-            post(&[self.inbound().into()]).brings([question()]),
+            post(&[self.inbound().into()]).returns_events([question()]),
             post(&[stop(self.inbound()).into()])
-                .brings([ExpectedEvent::inbound("mock-in-0002"), ExpectedEvent::opt_out()]),
-            post(&[delivery(DeliveryState::Sent).into(), self.inbound().into()])
-                .brings([ExpectedEvent::delivery("mock-out-0001", DeliveryState::Sent).key("case-4711"), question()]),
-            Webhook::json(r#"{"colour":"green"}"#).brings([ExpectedEvent::unrecognised()]),
+                .returns_events([ExpectedEvent::inbound("mock-in-0002"), ExpectedEvent::opt_out()]),
+            post(&[delivery(DeliveryState::Sent).into(), self.inbound().into()]).returns_events([
+                ExpectedEvent::delivery("mock-out-0001", DeliveryState::Sent).key("case-4711"),
+                question(),
+            ]),
+            Webhook::json(r#"{"colour":"green"}"#).returns_events([ExpectedEvent::unrecognised()]),
         ]
     }
 }

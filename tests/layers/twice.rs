@@ -99,7 +99,7 @@ impl World {
     /// The number of copies of each message that the gateways accepted.
     fn copies(&self) -> HashMap<String, usize> {
         let mut copies = HashMap::new();
-        for request in self.gateways.iter().flat_map(FakeGateway::asked).filter(|request| request.accepted) {
+        for request in self.gateways.iter().flat_map(FakeGateway::requests).filter(|request| request.accepted) {
             let texts = request.texts();
             let text = texts.iter().find_map(|text| text.strip_prefix("Message ")).expect("a message's text");
             *copies.entry(text.trim_end_matches('.').to_owned()).or_default() += 1;

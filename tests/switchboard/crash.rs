@@ -145,7 +145,7 @@ async fn survives(database: &str, cycles: u64, within: Duration, ahead: Duration
     worker.await.unwrap().unwrap();
 
     let mut copies = HashMap::<String, usize>::new();
-    for request in gateway.asked().iter().filter(|request| request.accepted) {
+    for request in gateway.requests().iter().filter(|request| request.accepted) {
         let texts = request.texts();
         // A look-up has no text.
         let Some(text) = texts.iter().find_map(|text| text.strip_prefix("Message ")) else { continue };

@@ -275,7 +275,7 @@ mod of_ours {
 
     /// The number of requests to this path.
     fn requests(gateway: &FakeGateway, path: &str) -> usize {
-        gateway.asked().iter().filter(|request| request.path.contains(path)).count()
+        gateway.requests().iter().filter(|request| request.path.contains(path)).count()
     }
 
     #[tokio::test]

@@ -107,15 +107,15 @@ async fn holds(database: &str, cycles: u64, ahead: Duration) {
     gateway.always(Step::any().answers(201, TAKEN.replace("{}", "1a2b3c4d5e6f708192a3b4c5d6e7f809")));
     // The persons to whom requests were made from one on.
     let asked_from = |from: usize| {
-        let asked = gateway.asked().into_iter().skip(from).filter(|request| request.accepted);
+        let requests = gateway.requests().into_iter().skip(from).filter(|request| request.accepted);
         let to =
             |text: &String| text.strip_prefix("Message ")?.split_once(" to ")?.1.trim_end_matches('.').parse().ok();
-        asked.filter_map(|request| request.texts().iter().find_map(to)).collect::<Vec<u32>>()
+        requests.filter_map(|request| request.texts().iter().find_map(to)).collect::<Vec<u32>>()
     };
     let (mut stopped, mut clock, mut went) = (BTreeSet::<u32>::new(), Duration::ZERO, 0);
     for cycle in 0..cycles {
         clock += ahead;
-        let asked_before = gateway.asked().len();
+        let requests_before = gateway.requests().len();
         let mut child = start(database, &gateway.base_url(), cycle, clock);
         let lines = BufReader::new(child.stdout.take().unwrap()).lines();
         let (sender, mut received) = tokio::sync::mpsc::unbounded_channel();
@@ -134,7 +134,7 @@ async fn holds(database: &str, cycles: u64, ahead: Duration) {
         while let Some(who) = received.recv().await {
             now.insert(who);
         }
-        let asked = asked_from(asked_before);
+        let asked = asked_from(requests_before);
         went += asked.len();
         // Those who had said STOP before this process started got nothing from it.
         let violations: Vec<_> = asked.iter().filter(|who| stopped.contains(who)).collect();
@@ -150,7 +150,7 @@ async fn holds(database: &str, cycles: u64, ahead: Duration) {
         stopped.append(&mut now);
     }
     // The last worker sends what is left: none of it to them.
-    let asked_before = gateway.asked().len();
+    let requests_before = gateway.requests().len();
     let time = VirtualClock::starting_at(SystemClock::new().now().plus(clock + ahead));
     let builder = Switchboard::builder(Store::open(database).await.unwrap()).clock(time.clone());
     let line = Line::new("desk").controller("Exampleshire Council").channel(channel(&gateway.base_url()));
@@ -168,7 +168,7 @@ async fn holds(database: &str, cycles: u64, ahead: Duration) {
     }
     drop(stop);
     worker.await.unwrap().unwrap();
-    let violations: Vec<_> = asked_from(asked_before).into_iter().filter(|who| stopped.contains(who)).collect();
+    let violations: Vec<_> = asked_from(requests_before).into_iter().filter(|who| stopped.contains(who)).collect();
     println!(
         "{cycles} kills: {} persons said STOP, {went} messages went, {} after it",
         stopped.len(),

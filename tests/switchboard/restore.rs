@@ -56,7 +56,7 @@ async fn twice_after_a_restore(declared: bool, delay: Duration) -> (usize, u64) 
     let held = if declared { store.hold_after_restore(begun).await.unwrap() } else { 0 };
     work(&board).await;
     let mut copies = HashMap::<String, usize>::new();
-    for request in gateway.asked().iter().filter(|request| request.accepted) {
+    for request in gateway.requests().iter().filter(|request| request.accepted) {
         let texts = request.texts();
         *copies.entry(texts.iter().find(|text| text.starts_with("Message ")).unwrap().clone()).or_default() += 1;
     }

@@ -173,7 +173,7 @@ async fn stopped_worker_writes_nothing_under_a_lost_claim() {
     drop(workers);
 
     let mut copies = HashMap::<usize, usize>::new();
-    for request in gateway.asked().iter().filter(|request| request.accepted) {
+    for request in gateway.requests().iter().filter(|request| request.accepted) {
         let texts = request.texts();
         // A look-up has no text.
         let Some(n) = texts.iter().find_map(|text| text.strip_prefix("Message ")?.strip_suffix('.')) else { continue };

@@ -1,10 +1,11 @@
 //! Checks of the declared capabilities.
 
+use super::events::recorded;
 use crate::channel::{Channel, Indicator};
 use crate::media::MediaStream;
 use crate::model::address::Address;
 use crate::model::error::{ErrorKind, Outcome, Result};
-use crate::model::event::{Envelope, Inbound, InboundContent, Raw};
+use crate::model::event::{Envelope, Event, Inbound, InboundContent, Raw};
 use crate::model::lookup::LookupQuery;
 use crate::model::message::{
     Choice, ContactCard, Content, InfoField, InfoRequest, Link, Location, Media, MediaKind, MediaRef, Message, Native,
@@ -12,7 +13,7 @@ use crate::model::message::{
 };
 use crate::testing::fake_gateway::FakeGateway;
 use crate::testing::run::{CheckError, CheckResult, Pace, Run, ensure};
-use crate::testing::subject::{Call, EventKind, Expectation};
+use crate::testing::subject::{Call, Expectation};
 
 /// Every declared capability has a recording.
 pub(super) async fn declared_capabilities_are_recorded(run: &Run<'_>) -> CheckResult {
@@ -25,12 +26,11 @@ pub(super) async fn declared_capabilities_are_recorded(run: &Run<'_>) -> CheckRe
     let signals = |which: Indicator| {
         exchanges.iter().any(|exchange| matches!(&exchange.call, Call::Indicator(_, signal) if *signal == which))
     };
-    let expects = |holds: fn(EventKind) -> bool| {
-        webhooks.iter().flat_map(|w| w.expected_events()).any(|expected| holds(expected.kind))
-    };
-    let keys = webhooks.iter().flat_map(|webhook| webhook.expected_events()).any(|expected| expected.key.is_some());
+    let received = if can.receive && !webhooks.is_empty() { recorded(run).await? } else { Vec::new() };
+    let events = || received.iter().flat_map(|(_, events)| events);
+    let keys = events().filter_map(Event::as_delivery).any(|delivery| delivery.key().is_some());
     let writers = webhooks.iter().flat_map(|webhook| webhook.expected_events()).any(|expected| expected.from.is_some());
-    let inbound = expects(|kind| kind == EventKind::Inbound);
+    let inbound = events().any(|event| event.as_inbound().is_some());
     let refuses_address = exchanges.iter().any(|exchange| {
         matches!(
             &exchange.result,
@@ -78,10 +78,14 @@ pub(super) async fn declared_capabilities_are_recorded(run: &Run<'_>) -> CheckRe
         (can.health, calls("health"), "a health check"),
         (
             can.receive,
-            expects(|kind| matches!(kind, EventKind::Inbound | EventKind::Delivery)),
+            inbound || events().any(|event| event.as_delivery().is_some()),
             "a webhook with a message or a delivery",
         ),
-        (can.receive, expects(|kind| kind == EventKind::Unrecognised), "a webhook with an unrecognised event"),
+        (
+            can.receive,
+            events().any(|event| matches!(event, Event::Unrecognised(_))),
+            "a webhook with an unrecognised event",
+        ),
         (can.receive && inbound, writers, "the sender of a message: `ExpectedEvent::from`"),
         (can.receive && can.key, keys, "a delivery with an idempotency key"),
         (
@@ -193,7 +197,7 @@ fn refused<T>(run: &Run<'_>, gateway: &FakeGateway, what: &str, came: Result<T>)
         error.kind() == ErrorKind::Unsupported && error.outcome() == Outcome::NotSent,
         "{what} is not declared: expected Unsupported and NotSent, got {error}"
     );
-    ensure!(gateway.asked().is_empty(), "{what} is not declared: expected no request, got one");
+    ensure!(gateway.requests().is_empty(), "{what} is not declared: expected no request, got one");
     Ok(())
 }
 

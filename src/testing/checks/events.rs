@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::outcomes::{members, replaced};
-use super::receiving::{bringing, receive};
+use super::receiving::{receive, webhooks_with_events};
 use crate::model::clock::Timestamp;
 use crate::model::delivery::DeliveryState;
 use crate::model::event::{Envelope, Event, Inbound, InboundContent};
@@ -16,7 +16,7 @@ use crate::testing::subject::Webhook;
 /// Receives each recorded webhook, and returns its events.
 pub(super) async fn recorded(run: &Run<'_>) -> CheckResult<Vec<(Webhook, Vec<Event>)>> {
     let mut all = Vec::new();
-    for (nth, webhook) in bringing(run)?.into_iter().enumerate() {
+    for (nth, webhook) in webhooks_with_events(run)?.into_iter().enumerate() {
         let channel = run.receiving(&[OWN])?;
         let events = receive(run, &*channel, nth, &webhook).await?.events;
         all.push((webhook, events));

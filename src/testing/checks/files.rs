@@ -21,7 +21,7 @@ pub(super) async fn upload_is_complete(run: &Run<'_>) -> CheckResult {
         let (Call::Upload(_, _, bytes), false) = (&exchange.call, run.subject.in_memory()) else { continue };
         let gateway = run.replay(&exchange, |_, step| step.unconditional()).await?.gateway;
         let there =
-            gateway.asked().iter().any(|asked| asked.body.windows(bytes.len().max(1)).any(|piece| piece == bytes));
+            gateway.requests().iter().any(|asked| asked.body.windows(bytes.len().max(1)).any(|piece| piece == bytes));
         ensure!(there, "exchange {}: expected the whole file in a request, got part of it or none", nth + 1);
     }
     Ok(())
@@ -46,7 +46,7 @@ pub(super) async fn oversized_upload_is_refused(run: &Run<'_>) -> CheckResult {
             )));
         };
         run.note_error(&error);
-        ensure!(gateway.asked().is_empty(), "a {} over its limit: expected no request, got one", media.kind);
+        ensure!(gateway.requests().is_empty(), "a {} over its limit: expected no request, got one", media.kind);
     }
     Ok(())
 }
@@ -143,7 +143,7 @@ pub(super) async fn credential_is_sent_to_the_gateway_only(run: &Run<'_>) -> Che
         }
         // Following the redirect is the adapter's choice.
         _ = fetch(run, &based(&media, &gateway.base_url()), steps, &gateway).await?;
-        for asked in other.asked() {
+        for asked in other.requests() {
             let shown =
                 format!("{:?} {}", asked.headers.iter().map(|h| h.1.as_bytes()).collect::<Vec<_>>(), asked.path);
             let headers: Vec<_> = asked.headers.values().map(|v| String::from_utf8_lossy(v.as_bytes())).collect();
@@ -166,11 +166,11 @@ pub(super) async fn oversized_or_altered_download_is_an_error(run: &Run<'_>) -> 
         let gateway = FakeGateway::start().await;
         let mut large: Vec<_> = steps.iter().map(|step| step.clone().based(&gateway.base_url())).collect();
         if let Some(last) = large.last_mut() {
-            *last = last.clone().claims(10 << 30);
+            *last = last.clone().content_length(10 << 30);
         }
         let fetched = fetch(run, &based(&media, &gateway.base_url()), large, &gateway).await?;
         ensure!(fetched.is_err(), "file of 10 GiB: expected an error, got success");
-        let asked = gateway.asked().len();
+        let asked = gateway.requests().len();
         ensure!(asked <= steps.len(), "truncated file: expected one request, got another");
         if media.sha256.is_some() {
             let gateway = FakeGateway::start().await;

@@ -7,7 +7,8 @@ use bytes::Bytes;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-use super::receiving::{bringing, receive};
+use super::events::recorded;
+use super::receiving::{receive, webhooks_with_events};
 use crate::model::event::{Event, InboundContent};
 use crate::testing::run::{CheckError, CheckResult, OTHER, OWN, Pace, Run, applies, elsewhere, ensure, own};
 use crate::testing::subject::{Reception, Webhook};
@@ -21,20 +22,21 @@ const VALUES_MAX: usize = 80;
 const WEBHOOKS_MAX: usize = 12;
 
 /// The recorded webhooks with a JSON body that bring messages or deliveries.
-fn in_json(run: &Run<'_>) -> CheckResult<Vec<Webhook>> {
+async fn in_json(run: &Run<'_>) -> CheckResult<Vec<Webhook>> {
     let own = |webhook: &Webhook| !matches!(webhook.result, Reception::Discards(_)) && !values(webhook).is_empty();
-    let mut webhooks: Vec<_> = bringing(run)?.into_iter().filter(own).collect();
+    let mut webhooks = recorded(run).await?;
+    webhooks.retain(|(webhook, _)| own(webhook));
     // Several events in one webhook have most to lose.
-    webhooks.sort_by_key(|webhook| std::cmp::Reverse(webhook.expected_events().len()));
+    webhooks.sort_by_key(|(_, events)| std::cmp::Reverse(events.len()));
     webhooks.truncate(WEBHOOKS_MAX);
     applies(!webhooks.is_empty(), "webhooks are not JSON")?;
-    Ok(webhooks)
+    Ok(webhooks.into_iter().map(|(webhook, _)| webhook).collect())
 }
 
 /// A malformed value loses no message or delivery beside it.
 pub(super) async fn malformed_value_costs_no_other_event(run: &Run<'_>) -> CheckResult {
     let mut compared = 0;
-    for (nth, webhook) in in_json(run)?.iter().enumerate() {
+    for (nth, webhook) in in_json(run).await?.iter().enumerate() {
         let channel = run.receiving(&[OWN])?;
         let before = receive(run, &*channel, nth, webhook).await?;
         for value in values(webhook) {
@@ -70,12 +72,13 @@ pub(super) async fn malformed_value_costs_no_other_event(run: &Run<'_>) -> Check
     applies(compared > 0, "each webhook holds one event")
 }
 
-/// No malformed webhook that another account's secret proves brings an event.
+/// No malformed webhook that another account's secret proves returns an event.
 pub(super) async fn malformed_webhook_of_others_returns_nothing(run: &Run<'_>) -> CheckResult {
+    applies(run.subject.signer().signs, "the gateway does not sign webhooks")?;
     let mut setup = run.setup("http://127.0.0.1:9", Pace::Patient);
     setup.webhook_secrets = own(&[OWN]).into_iter().chain(elsewhere()).collect();
     let channel = run.built(&setup)?;
-    for (nth, webhook) in in_json(run)?.iter().filter(|webhook| webhook.signed).enumerate() {
+    for (nth, webhook) in in_json(run).await?.iter().filter(|webhook| webhook.signed).enumerate() {
         for value in values(webhook) {
             for odd in ODD {
                 let malformed = with(webhook, &value.range, odd);
@@ -101,7 +104,7 @@ pub(super) async fn malformed_webhook_of_others_returns_nothing(run: &Run<'_>) -
 /// Half of a surrogate pair, and a byte that is not UTF-8, cost one character and no more; and two ids that are read alike
 /// for it are two.
 pub(super) async fn half_a_character_costs_one_character(run: &Run<'_>) -> CheckResult {
-    for (nth, webhook) in in_json(run)?.iter().enumerate() {
+    for (nth, webhook) in in_json(run).await?.iter().enumerate() {
         let channel = run.receiving(&[OWN])?;
         let before = receive(run, &*channel, nth, webhook).await?;
         for value in values(webhook).into_iter().filter(|value| value.text.is_some()) {
@@ -156,7 +159,7 @@ pub(super) async fn half_a_character_costs_one_character(run: &Run<'_>) -> Check
 /// An event that comes again with other white space, and its members in another order, has the same id; and one that says
 /// something else has another.
 pub(super) async fn event_id_ignores_formatting(run: &Run<'_>) -> CheckResult {
-    let webhooks = bringing(run)?;
+    let webhooks = webhooks_with_events(run)?;
     for (nth, webhook) in webhooks.iter().enumerate() {
         let channel = run.receiving(&[OWN])?;
         let again = match serde_json::from_slice::<Value>(webhook.request.body()) {
@@ -190,7 +193,7 @@ pub(super) async fn event_id_ignores_formatting(run: &Run<'_>) -> CheckResult {
 /// The stored size grows linearly with the number of events.
 pub(super) async fn batch_cost_is_linear(run: &Run<'_>) -> CheckResult {
     let mut any = false;
-    for (nth, webhook) in in_json(run)?.iter().enumerate() {
+    for (nth, webhook) in in_json(run).await?.iter().enumerate() {
         let channel = run.receiving(&[OWN])?;
         let times = async |element: &Range<usize>, times: usize| -> CheckResult<[usize; 2]> {
             let one =
@@ -203,7 +206,7 @@ pub(super) async fn batch_cost_is_linear(run: &Run<'_>) -> CheckResult {
         };
         let mut sizes = Vec::new();
         for element in values(webhook).iter().filter(|value| value.is_object() && is_element(webhook, &value.range)) {
-            // One that brings events of its own.
+            // One that has events of its own.
             if times(&element.range, 1).await?[0] < times(&element.range, 2).await?[0] {
                 any = true;
                 sizes = vec![times(&element.range, 64).await?, times(&element.range, 128).await?];

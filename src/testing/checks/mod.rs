@@ -79,6 +79,7 @@ checks! { $
         text_over_the_limit_is_refused_offline
         invalid_address_is_refused_offline
         key_of_any_length_is_sent_as_a_reference
+        check_plan_and_send_agree
         repeated_send_carries_the_same_key
         expired_message_is_not_sent
         options_of_other_gateways_are_ignored

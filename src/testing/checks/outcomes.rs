@@ -36,7 +36,7 @@ async fn send(run: &Run<'_>, model: &Model, pace: Pace, change: impl FnOnce(Step
     }
     drop(channel);
     closed(&gateway).await;
-    Ok(Sent { result, asked: gateway.asked() })
+    Ok(Sent { result, asked: gateway.requests() })
 }
 
 /// Waits for the connections of a channel that was dropped. One that keeps them for itself is not waited for.
@@ -142,10 +142,10 @@ pub(super) async fn truncated_response_is_unknown(run: &Run<'_>) -> CheckResult 
         let sent = send(run, &model, Pace::Patient, |step| step.breaks(SocketFault::CutAnswer(bytes))).await?;
         sent.is(&format!("an answer that ends after {bytes} of {len} bytes"), Outcome::Unknown)?;
     }
-    let sent = send(run, &model, Pace::Patient, |step| step.claims(body + 10)).await?;
+    let sent = send(run, &model, Pace::Patient, |step| step.content_length(body + 10)).await?;
     sent.is("an answer shorter than it says", Outcome::Unknown)?;
     if serde_json::from_slice::<serde_json::Value>(model.last().answer()).is_ok() && body > 1 {
-        let sent = send(run, &model, Pace::Patient, |step| step.claims(body / 2)).await?;
+        let sent = send(run, &model, Pace::Patient, |step| step.content_length(body / 2)).await?;
         sent.is("an answer longer than it says", Outcome::Unknown)?;
     }
     Ok(())

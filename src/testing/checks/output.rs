@@ -274,7 +274,7 @@ pub(super) async fn only_the_gateway_is_contacted(run: &Run<'_>) -> CheckResult 
     for exchange in run.subject.exchanges() {
         let before = run.calls();
         let gateway = run.replay(&exchange, |_, step| step.unconditional()).await?.gateway;
-        let (asked, calls) = (gateway.asked().len(), run.calls() - before);
+        let (asked, calls) = (gateway.requests().len(), run.calls() - before);
         let what = exchange.call.name();
         ensure!(calls >= asked, "{what}: expected all requests through the context's transport, got others");
     }

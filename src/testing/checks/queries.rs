@@ -80,7 +80,7 @@ pub(super) async fn cursor_moves_with_the_events(run: &Run<'_>) -> CheckResult {
             let paths = |asked: Vec<ReceivedRequest>| {
                 asked.into_iter().map(|asked| (asked.path, asked.body)).collect::<Vec<_>>()
             };
-            let same_request = paths(first.gateway.asked()) == paths(again.gateway.asked());
+            let same_request = paths(first.gateway.requests()) == paths(again.gateway.requests());
             let ids: Vec<_> = page.events.iter().map(Event::id).collect();
             let repeated = second.events.iter().any(|event| ids.contains(&event.id()));
             ensure!(
@@ -165,7 +165,7 @@ pub(super) async fn poll_and_webhook_return_the_same_event(run: &Run<'_>) -> Che
         polled.extend(events(run, exchange).await?);
     }
     let mut both = 0;
-    for (nth, webhook) in super::receiving::bringing(run)?.iter().enumerate() {
+    for (nth, webhook) in super::receiving::webhooks_with_events(run)?.iter().enumerate() {
         let channel = run.receiving(&[OWN])?;
         for event in super::receiving::receive(run, &*channel, nth, webhook).await?.events {
             for other in polled.iter().filter(|polled| polled.id() == event.id()) {

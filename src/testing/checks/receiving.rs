@@ -5,7 +5,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::StatusCode;
+use memchr::memmem::find;
 
+use super::events::recorded;
+use super::queries::bare;
 use crate::channel::Channel;
 use crate::model::address::{Address, Medium};
 use crate::model::error::{Error, ErrorKind};
@@ -17,10 +20,10 @@ use crate::testing::subject::{EventKind, ExpectedEvent, Reception, Webhook};
 use crate::webhook::{BODY_MAX, Received};
 
 /// Returns the recorded webhooks that contain events.
-pub(super) fn bringing(run: &Run<'_>) -> CheckResult<Vec<Webhook>> {
+pub(super) fn webhooks_with_events(run: &Run<'_>) -> CheckResult<Vec<Webhook>> {
     applies(run.info.capability.receive, "receives no webhooks")?;
-    let brings = |webhook: &Webhook| !matches!(webhook.result, Reception::Refused | Reception::Replies(..));
-    let webhooks: Vec<_> = run.subject.webhooks().into_iter().filter(brings).collect();
+    let has_events = |webhook: &Webhook| !matches!(webhook.result, Reception::Refused | Reception::Replies(..));
+    let webhooks: Vec<_> = run.subject.webhooks().into_iter().filter(has_events).collect();
     ensure!(!webhooks.is_empty(), "expected a recorded webhook, got none");
     Ok(webhooks)
 }
@@ -44,7 +47,7 @@ pub(super) async fn receive(
 
 /// A recorded webhook returns its events, with the response that its gateway expects.
 pub(super) async fn webhook_returns_the_recorded_events(run: &Run<'_>) -> CheckResult {
-    for (nth, webhook) in bringing(run)?.iter().enumerate() {
+    for (nth, webhook) in webhooks_with_events(run)?.iter().enumerate() {
         let channel = run.receiving(&[OWN])?;
         let received = receive(run, &*channel, nth, webhook).await?;
         let (n, status) = (nth + 1, received.response.status);
@@ -58,7 +61,7 @@ pub(super) async fn webhook_returns_the_recorded_events(run: &Run<'_>) -> CheckR
         let discarded = received.discarded_events();
         ensure!(discarded == 0, "webhook {n}: expected no discarded events, got {discarded}");
         match &webhook.result {
-            Reception::Brings(expected) => {
+            Reception::Events(expected) => {
                 compare_events(&received.events, expected)
                     .map_err(|difference| format!("webhook {n} ({}): {difference}", webhook.place))
             }?,
@@ -73,7 +76,7 @@ pub(super) async fn webhook_returns_the_recorded_events(run: &Run<'_>) -> CheckR
 /// Its medium is the channel's own. One that stands in front of it, such as RCS in front of SMS, is right as well where the
 /// person is at an address of the channel's medium: they are one person on both.
 pub(super) async fn event_names_its_origin(run: &Run<'_>) -> CheckResult {
-    for (nth, webhook) in bringing(run)?.iter().enumerate() {
+    for (nth, webhook) in webhooks_with_events(run)?.iter().enumerate() {
         let channel = run.receiving(&[OWN])?;
         for event in receive(run, &*channel, nth, webhook).await?.events {
             let (n, envelope) = (nth + 1, event.envelope());
@@ -113,20 +116,29 @@ pub(super) async fn event_names_its_origin(run: &Run<'_>) -> CheckResult {
     Ok(())
 }
 
-/// Events of one webhook keep the gateway's order.
+/// Events of one webhook keep the gateway's order: that of the recording, and messages and deliveries that of their
+/// pieces in the body.
 pub(super) async fn batch_keeps_its_order(run: &Run<'_>) -> CheckResult {
-    let batches: Vec<_> =
-        bringing(run)?.into_iter().filter(|webhook| expected_ids(webhook.expected_events()).len() > 1).collect();
+    let all = recorded(run).await?;
+    // A query has no pieces.
+    let is_batch = |webhook: &Webhook, events: &[Event]| events.len() > 1 && !webhook.request.body().is_empty();
+    let batches: Vec<_> = all.iter().filter(|(webhook, events)| is_batch(webhook, events)).collect();
     applies(!batches.is_empty(), "no webhook with several events is recorded")?;
-    for (nth, webhook) in batches.iter().enumerate() {
-        let channel = run.receiving(&[OWN])?;
-        let received = receive(run, &*channel, nth, webhook).await?;
-        let came: Vec<_> = received.events.iter().filter_map(id).collect();
+    for (webhook, events) in batches {
+        let came: Vec<_> = events.iter().filter_map(id).collect();
+        let expected = expected_ids(webhook.expected_events());
         ensure!(
-            came == expected_ids(webhook.expected_events()),
-            "batch {}: expected the recorded order of events, got another",
-            nth + 1
+            expected.is_empty() || came == expected,
+            "{}: expected the recorded order of events, got another",
+            webhook.place
         );
+        let body = webhook.request.body();
+        let of_people = events.iter().filter(|event| matches!(event, Event::Inbound(_) | Event::Delivery(_)));
+        let pieces = of_people.map(|event| event.envelope().raw.as_bytes()).filter(|piece| find(body, piece).is_some());
+        pieces
+            .into_iter()
+            .try_fold(&**body, |rest, piece| find(rest, piece).and_then(|at| rest.get(at..)))
+            .ok_or_else(|| format!("{}: expected events in the order of their pieces, got another", webhook.place))?;
     }
     Ok(())
 }
@@ -137,7 +149,7 @@ fn expected_ids(events: &[ExpectedEvent]) -> Vec<&str> {
 
 /// A redelivered webhook, after a restart and later, returns the same event ids; distinct events have distinct ids.
 pub(super) async fn redelivered_event_keeps_its_id(run: &Run<'_>) -> CheckResult {
-    for (nth, webhook) in bringing(run)?.iter().enumerate() {
+    for (nth, webhook) in webhooks_with_events(run)?.iter().enumerate() {
         let mut ids = Vec::new();
         for later in [Duration::ZERO, Duration::from_millis(1_234)] {
             let channel = run.receiving(&[OWN])?;
@@ -161,7 +173,7 @@ pub(super) async fn redelivered_event_keeps_its_id(run: &Run<'_>) -> CheckResult
 
 /// An event round-trips through serde, with the same id: of recorded webhooks and of 2,000 random mutations.
 pub(super) async fn event_round_trips_through_serde(run: &Run<'_>) -> CheckResult {
-    let webhooks = bringing(run)?;
+    let webhooks = webhooks_with_events(run)?;
     let channel = run.receiving(&[OWN])?;
     let mut mutator = Mutator::new(run);
     for nth in 0..webhooks.len() + 2_000 {
@@ -186,7 +198,7 @@ pub(super) async fn event_round_trips_through_serde(run: &Run<'_>) -> CheckResul
 /// A delivery identifies its message by the gateway's id, by our key, or as all up to a time.
 pub(super) async fn status_names_its_message(run: &Run<'_>) -> CheckResult {
     let mut any = false;
-    for (nth, webhook) in bringing(run)?.iter().enumerate() {
+    for (nth, webhook) in webhooks_with_events(run)?.iter().enumerate() {
         let channel = run.receiving(&[OWN])?;
         for event in receive(run, &*channel, nth, webhook).await?.events {
             let Event::Delivery(delivery) = event else { continue };
@@ -206,27 +218,24 @@ pub(super) async fn status_names_its_message(run: &Run<'_>) -> CheckResult {
 
 /// Statuses are reported in any order and number, even before the send returns: the delivery ladder resolves them.
 pub(super) async fn statuses_are_reported_in_any_order(run: &Run<'_>) -> CheckResult {
-    let webhooks = bringing(run)?;
-    let statuses: Vec<_> = webhooks
-        .iter()
-        .enumerate()
-        .filter(|(_, webhook)| webhook.expected_events().iter().any(|expected| expected.kind == EventKind::Delivery))
-        .collect();
+    let is_status = |event: &Event| event.as_delivery().is_some();
+    let all = recorded(run).await?;
+    let statuses: Vec<_> = all.iter().enumerate().filter(|(_, (_, events))| events.iter().any(is_status)).collect();
     applies(!statuses.is_empty(), "no delivery is recorded")?;
     // One channel that has sent nothing: no earlier send influences the result.
     let channel = run.receiving(&[OWN])?;
-    for (nth, webhook) in statuses.iter().chain(statuses.iter().rev()).chain(&statuses) {
+    let results = |events: &[Event]| events.iter().map(bare).collect::<Vec<_>>();
+    for (nth, (webhook, events)) in statuses.iter().chain(statuses.iter().rev()).chain(&statuses) {
         let received = receive(run, &*channel, *nth, webhook).await?;
-        let expected = webhook.expected_events();
-        compare_events(&received.events, expected)
-            .map_err(|difference| format!("webhook {}, in another order: {difference}", nth + 1))?;
+        let same = results(&received.events) == results(events);
+        ensure!(same, "{}, after others: expected the same events as alone, got others", webhook.place);
     }
     Ok(())
 }
 
 /// An unrecognised event is kept and answered 2xx: otherwise the gateway redelivers it for days.
 pub(super) async fn unrecognised_webhook_is_kept(run: &Run<'_>) -> CheckResult {
-    let webhooks = bringing(run)?;
+    let webhooks = webhooks_with_events(run)?;
     for (nth, webhook) in webhooks.iter().enumerate() {
         let unknown =
             webhook.expected_events().iter().filter(|expected| expected.kind == EventKind::Unrecognised).count();
@@ -283,7 +292,8 @@ fn taken(what: &str, received: Result<Received, Error>) -> CheckResult<Option<Re
 
 /// A truncated body with a valid signature is kept and is no error: the gateway sent it so.
 pub(super) async fn truncated_body_is_no_error(run: &Run<'_>) -> CheckResult {
-    let bodies: Vec<_> = bringing(run)?.into_iter().filter(|webhook| !webhook.request.body().is_empty()).collect();
+    let bodies: Vec<_> =
+        webhooks_with_events(run)?.into_iter().filter(|webhook| !webhook.request.body().is_empty()).collect();
     applies(!bodies.is_empty(), "webhooks without a body")?;
     for (nth, webhook) in bodies.iter().take(8).enumerate() {
         let body = webhook.request.body().clone();
@@ -300,7 +310,7 @@ pub(super) async fn truncated_body_is_no_error(run: &Run<'_>) -> CheckResult {
 
 /// A body over the limit is rejected with 413, whatever its signature.
 pub(super) async fn body_over_the_limit_is_refused(run: &Run<'_>) -> CheckResult {
-    let webhooks = bringing(run)?;
+    let webhooks = webhooks_with_events(run)?;
     let Some(model) = webhooks.iter().find(|webhook| !webhook.request.body().is_empty()) else {
         return applies(false, "webhooks without a body");
     };
@@ -321,7 +331,7 @@ const BODIES: usize = 10_000;
 
 /// No bytes cause a panic or an error: 10,000 random and mutated webhooks with valid signatures.
 pub(super) async fn random_bytes_never_panic(run: &Run<'_>) -> CheckResult {
-    let webhooks = bringing(run)?;
+    let webhooks = webhooks_with_events(run)?;
     let channel = run.receiving(&[OWN])?;
     let (mut mutator, mut read) = (Mutator::new(run), 0);
     for _ in 0..BODIES {

@@ -102,7 +102,7 @@ pub(super) async fn credentials_are_named_and_sent(run: &Run<'_>) -> CheckResult
         for step in &exchange.steps {
             answers.push_str(&String::from_utf8_lossy(step.answer()));
         }
-        for asked in gateway.asked() {
+        for asked in gateway.requests() {
             for (place, credential) in credentials(&asked) {
                 let known = named.iter().any(|secret| credential.contains(secret.as_str())) || credential == OWN;
                 // One that the gateway issued in an answer, such as an access token, is not configured.

@@ -6,11 +6,12 @@ use std::time::Duration;
 use futures_core::future::BoxFuture;
 use serde::{Deserialize, Serialize};
 
+use crate::channel::ChannelExt;
 use crate::medium::sms;
 use crate::model::address::{Address, Medium, Sender};
 use crate::model::capability::{TextLimit, Unit};
 use crate::model::error::{ErrorKind, Outcome, Result};
-use crate::model::message::{Accepted, GatewayOptions, Message};
+use crate::model::message::{Accepted, GatewayOptions, Message, Purpose};
 use crate::testing::fake_gateway::FakeGateway;
 use crate::testing::request::ReceivedRequest;
 use crate::testing::run::{CallResult, CheckError, CheckResult, Pace, Replayed, Run, applies, ensure};
@@ -85,14 +86,14 @@ pub(super) async fn text_is_sent_unchanged(run: &Run<'_>) -> CheckResult {
             Ok(_) => {
                 let rewritten = run.info.rewrites.map(|rewrite| rewrite(&text).into_owned());
                 let arrived = gateway
-                    .asked()
+                    .requests()
                     .iter()
-                    .any(|asked| asked.holds(&text) || rewritten.as_ref().is_some_and(|text| asked.holds(text)));
+                    .any(|asked| asked.contains(&text) || rewritten.as_ref().is_some_and(|text| asked.contains(text)));
                 ensure!(arrived, "{what}: expected the whole text in the request, got part of it");
             }
             // A gateway may not support an alphabet: the channel refuses it before the network.
             Err(error) if !plain && error.outcome() == Outcome::NotSent => {
-                ensure!(gateway.asked().is_empty(), "{what} was refused: expected no request, got one");
+                ensure!(gateway.requests().is_empty(), "{what} was refused: expected no request, got one");
             }
             Err(error) => {
                 return Err(CheckError::Failed(format!("{what} within the limit: expected acceptance, got {error}")));
@@ -185,12 +186,64 @@ pub(super) async fn key_of_any_length_is_sent_as_a_reference(run: &Run<'_>) -> C
         let sent = channel.send(&message).await;
         sent.map_err(|error| format!("{what}: expected acceptance, got {error}"))?;
         let Some(reference) = run.info.reference(&message) else { continue };
-        let arrived = gateway.asked().iter().any(|asked| asked.holds(&reference));
+        let arrived = gateway.requests().iter().any(|asked| asked.contains(&reference));
         handed |= nth == 0 && arrived;
         ensure!(
             arrived || !handed,
             "{what}: expected the whole reference in the request, got another: see `Info::reference`"
         );
+    }
+    Ok(())
+}
+
+/// `check`, `plan` and `send` agree: what is refused is refused by all three, before the network.
+pub(super) async fn check_plan_and_send_agree(run: &Run<'_>) -> CheckResult {
+    let model = run.model()?;
+    let plain = || model.message().clone();
+    let mut messages: Vec<(String, Message)> = Vec::new();
+    for length in [20, 32, 36, 40, 50, 64, 100, 128, 160, 255, 256] {
+        let key = "case/2026-11:4711 _".chars().cycle().take(length - 1).chain(['z']).collect::<String>();
+        messages.push((format!("a reference of {length} bytes"), plain().key(key)));
+    }
+    messages.push(("a reference with an accent".to_owned(), plain().key("tŷ-4711")));
+    for purpose in [Purpose::Emergency, Purpose::Marketing, Purpose::Notice, Purpose::Reply] {
+        messages.push((format!("the purpose {purpose:?}"), plain().purpose(purpose)));
+    }
+    messages.push(("a language".to_owned(), plain().language("cy")));
+    messages.push(("a tag".to_owned(), plain().tag("waste-2026")));
+    if model.has_text() {
+        for (what, text) in [
+            ("an accented text", "Mae’r casgliad ddydd Mawrth: dŵr, tŷ, “diolch”"),
+            ("a text with emoji", "On Tuesday 🗑️ 👩🏽‍🚒"),
+            ("a text with a link", "See https://council.example/bins?week=47&day=2#7"),
+            ("a text with a control character", "On Tuesday\u{7}"),
+            ("a text that starts with white space", "  On Tuesday\n"),
+            ("a text that says STOP", "STOP"),
+        ] {
+            messages.push((what.to_owned(), model.with_text(text)));
+        }
+        if let Some(limit) = run.info.capability.text {
+            messages.push(("the longest text".to_owned(), model.with_text(filled(limit, 0))));
+            messages.push(("a text over the limit".to_owned(), model.with_text(filled(limit, 1))));
+        }
+    }
+    for (what, message) in messages {
+        let gateway = FakeGateway::start().await;
+        model.expect(&gateway, |step| step);
+        let channel = run.connect(&gateway.base_url(), Pace::Patient)?;
+        let (checked, plan) = (channel.check(&message), channel.plan(&message));
+        let planned = plan.problems().is_empty() && plan.parts() == 1;
+        let verdict = |accepts: bool| if accepts { "accepts" } else { "refuses" };
+        let (check, by_plan) = (verdict(checked.is_ok()), verdict(planned));
+        ensure!(check == by_plan, "{what}: `check` {check} it, and `plan` {by_plan} it");
+        let sent = channel.send(&message).await;
+        let send = verdict(sent.is_ok());
+        let why = sent.as_ref().err().or(checked.as_ref().err()).map(ToString::to_string).unwrap_or_default();
+        ensure!(check == send, "{what}: `check` {check} it, and `send` {send} it ({why}): state the rule in `Info`");
+        if let Err(error) = checked {
+            let kinds = [error.kind()];
+            not_sent(run, &gateway, &what, sent, &kinds)?;
+        }
     }
     Ok(())
 }
@@ -214,7 +267,7 @@ pub(super) async fn repeated_send_carries_the_same_key(run: &Run<'_>) -> CheckRe
         model.expect(&gateway, |step| step);
         let sent = run.connect(&gateway.base_url(), Pace::Patient)?.send(&model.message().clone().key(key)).await;
         sent.map_err(|error| format!("send {} with a key: expected acceptance, got {error}", nth + 1))?;
-        requests.push(gateway.asked().last().map(ReceivedRequest::fields).unwrap_or_default());
+        requests.push(gateway.requests().last().map(ReceivedRequest::fields).unwrap_or_default());
     }
     run.seed.set(seed);
     run.later.set(Duration::ZERO);
@@ -259,7 +312,7 @@ fn not_sent(
 ) -> CheckResult {
     let Err(error) = sent else { return Err(CheckError::Failed(format!("{what}: expected an error, got success"))) };
     run.note_error(&error);
-    ensure!(gateway.asked().is_empty(), "{what}: expected no request, got one");
+    ensure!(gateway.requests().is_empty(), "{what}: expected no request, got one");
     ensure!(error.outcome() == Outcome::NotSent, "{what}: expected the outcome NotSent, got {:?}", error.outcome());
     ensure!(kinds.contains(&error.kind()), "{what}: expected {kinds:?}, got {:?}", error.kind());
     Ok(())
@@ -288,7 +341,7 @@ pub(super) async fn options_of_other_gateways_are_ignored(run: &Run<'_>) -> Chec
             .send(message)
             .await
             .map_err(|error| format!("options of another gateway: expected acceptance, got {error}"))?;
-        bodies.push(gateway.asked().last().map(|asked| asked.body.clone()));
+        bodies.push(gateway.requests().last().map(|asked| asked.body.clone()));
     }
     ensure!(bodies.first() == bodies.last(), "options of another gateway: expected the same request, got another");
     Ok(())
@@ -313,7 +366,7 @@ pub(super) async fn send_makes_one_request(run: &Run<'_>) -> CheckResult {
         let channel = run.connect(&gateway.base_url(), Pace::Patient)?;
         // Other checks cover the result.
         _ = channel.send(&model.marked("once")).await;
-        let (asked, expected) = (gateway.asked().len(), model.requests());
+        let (asked, expected) = (gateway.requests().len(), model.requests());
         ensure!(asked == expected, "{what}: expected {expected} requests, got {asked}");
     }
     Ok(())
