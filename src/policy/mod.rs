@@ -9,6 +9,7 @@
 //! | [`auto_reply`] | Is an out-of-hours reply due, and with which text? |
 //! | [`rules`] | May a message go now? Quiet hours, places, and rules of your own, in one order |
 //! | [`tariffs`] | What does a message cost? |
+//! | [`budgets`] | Is there room left for it in this period? |
 
 use std::borrow::Cow;
 use std::fmt;
@@ -20,6 +21,7 @@ use crate::model::error::Result;
 use crate::model::message::Message;
 
 pub mod auto_reply;
+pub mod budgets;
 pub mod hours;
 mod period;
 pub mod rules;

@@ -30,6 +30,16 @@ pub enum BillingPeriod {
 }
 
 impl BillingPeriod {
+    /// Returns the name in configurations.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Day => "day",
+            Self::Month => "month",
+            Self::Year => "year",
+            Self::FinancialYear => "financial_year",
+        }
+    }
+
     /// Returns the first day of the period that contains this time.
     ///
     /// # Errors

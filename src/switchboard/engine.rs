@@ -89,7 +89,8 @@ pub(super) trait Engine: fmt::Debug + Send + Sync {
     /// Returns messages by number in the form of claimed ones, without a claim.
     async fn read(&self, ids: Vec<i64>) -> Result<Vec<Claimed>>;
 
-    /// Records the start of a send, before its first byte, unless the recipient opted out: then the message ends.
+    /// Records the start of a send, before its first byte, unless the recipient opted out or a budget has no room: then
+    /// the message ends, or waits.
     async fn begin_send(&self, hold: Hold, attempt: Attempt, to: Addressee) -> Result<Begun>;
 
     /// Records the start of a send to nobody who could have opted out.
@@ -98,6 +99,9 @@ pub(super) trait Engine: fmt::Debug + Send + Sync {
         let to = Addressee::nobody();
         Ok(self.begin_send(hold, attempt, to).await? == Begun::Sending)
     }
+
+    /// Returns the units of budgets' counters.
+    async fn used(&self, counters: Vec<String>) -> Result<Vec<i64>>;
 
     /// Returns `true` if the register stops this message now.
     async fn is_stopped(&self, message: Addressee, now: Timestamp) -> Result<bool>;

@@ -1,5 +1,6 @@
 //! The rules of a store, written once over the statements of each store.
 
+mod budgets;
 mod register;
 
 use std::borrow::Cow;
@@ -7,8 +8,11 @@ use std::collections::{BTreeSet, HashMap};
 use std::future::{self, Future};
 use std::time::Duration;
 
+pub(super) use self::budgets::used;
+use self::budgets::{charge_end, release_unknown};
 pub(super) use self::register::{Register, begin, lift, listed, opt_outs, pseudonymise, verdict};
 use self::register::{opt_out, opt_out_by_message};
+use super::charge::Charge;
 use super::directory::{Directory, Named};
 use super::fallback::{Answer, FallbackDecision};
 use super::outbox::{self, EXPIRED};
@@ -110,8 +114,20 @@ pub(super) trait Tx {
     /// Marks the outcomes of what may have been sent since a backup as unknown, and returns the number of messages.
     fn mark_unknown_since(&self, at: Timestamp, now: Timestamp) -> impl Statement<u64, Self::Error>;
 
-    /// Records the end of a message's last attempt.
-    fn end_attempt(&self, id: i64, n: i32, end: &End) -> impl Statement<(), Self::Error>;
+    /// Records the end of a message's last attempt, and returns its stored charges.
+    fn end_attempt(&self, id: i64, n: i32, end: &End) -> impl Statement<Option<String>, Self::Error>;
+
+    /// Adds charges to their counters, all or none. Returns the place of one that has no room.
+    fn spend(&self, charges: &[Charge]) -> impl Statement<Option<usize>, Self::Error>;
+
+    /// Changes counters, each by a number of units, ordered by name.
+    fn change_counters(&self, changes: &[(String, i64)]) -> impl Statement<(), Self::Error>;
+
+    /// Removes and returns the stored charges of a message's attempts with an unknown outcome.
+    fn take_charges(&self, id: i64) -> impl Statement<Vec<String>, Self::Error>;
+
+    /// Returns the units of counters that are there.
+    fn counters(&self, counters: &[String]) -> impl Statement<Vec<(String, i64)>, Self::Error>;
 
     /// Marks the unfinished attempts of a message as unknown.
     fn end_unknown(&self, id: i64) -> impl Statement<(), Self::Error>;
@@ -450,7 +466,9 @@ pub(super) async fn finish<T: Register>(tx: &T, of: &Directory, hold: Hold, end:
     }
     tx.lock_message(id, &end.ids).await?;
     let Some(MessageRow { line, recipient, delivery, attempts, .. }) = tx.held(hold).await? else { return Ok(false) };
-    tx.end_attempt(id, attempts, end).await?;
+    if let Some(charges) = tx.end_attempt(id, attempts, end).await? {
+        charge_end(tx, &charges, end).await?;
+    }
     for part in &end.ids {
         tx.insert_part(id, attempts, part).await?;
     }
@@ -500,7 +518,11 @@ pub(super) async fn settle<T: Tx>(tx: &T, id: i64, settled: &Settle) -> Result<O
         tx.drop_windows(id).await?;
     }
     // The policy is what defers here, and it set the time.
-    settle_after(tx, id, settled.wait().filter(|_| settled.state != State::Deferred), settled).await
+    let line = settle_after(tx, id, settled.wait().filter(|_| settled.state != State::Deferred), settled).await?;
+    if line.is_some() && settled.is_certainly_not_sent() {
+        release_unknown(tx, id).await?;
+    }
+    Ok(line)
 }
 
 /// Settles a message that a person resends: its attempts start over.

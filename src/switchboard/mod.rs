@@ -68,11 +68,15 @@ use crate::model::message::{Message, Purpose};
 use crate::model::random::{Random, SystemRandom};
 use crate::model::secret::Secret;
 use crate::policy::auto_reply::OutOfHours;
+use crate::policy::budgets::Budget;
+use crate::policy::tariffs::Tariffs;
 use crate::policy::{self, Decision, Policy, PolicyInput};
 use crate::telemetry::switchboard as telemetry;
 use crate::webhook;
 
 mod auto_reply;
+mod budgets;
+mod charge;
 mod check;
 mod consents;
 mod conversation;
@@ -97,6 +101,7 @@ mod unattended;
 mod watch;
 mod worker;
 
+pub use budgets::BudgetState;
 pub use consents::{Consents, NewConsent};
 pub use conversation::{Entry, EntryContent};
 pub use directory::OptOutReach;
@@ -113,6 +118,7 @@ pub use suspension::Suspension;
 pub use watch::{ChannelHealth, Counts, Stats};
 pub use worker::ShutdownReport;
 
+use budgets::Budgets;
 use directory::Directory;
 use inbox::EventNotify;
 use record::{Enqueued, Incoming, New, Settle};
@@ -134,6 +140,7 @@ struct Inner {
     accounts: HashMap<[String; 2], Vec<(Medium, String)>>,
     schedule: Schedule,
     policy: Option<Arc<dyn Policy>>,
+    budgets: Budgets,
     /// The auto-reply of each line that has one.
     auto_replies: HashMap<String, OutOfHours>,
     lease: Duration,
@@ -175,6 +182,8 @@ pub struct Builder {
     routes: Vec<(String, Vec<String>)>,
     schedule: Schedule,
     policy: Option<Arc<dyn Policy>>,
+    budgets: Vec<Budget>,
+    tariffs: Option<Tariffs>,
     lease: Duration,
     max_in_flight: u32,
     clock: Arc<dyn Clock>,
@@ -202,6 +211,8 @@ impl Switchboard {
             routes: Vec::new(),
             schedule: Schedule::DURABLE,
             policy: None,
+            budgets: Vec::new(),
+            tariffs: None,
             lease: worker::LEASE,
             max_in_flight: worker::MAX_IN_FLIGHT,
             clock: Arc::new(SystemClock::new()),
@@ -740,12 +751,17 @@ impl Builder {
     /// [`ErrorKind::Config`]: no line; a duplicate line, a line without a channel or with a channel that has layers; an
     /// account in two lines; a line that receives a gateway in a way that its channel lacks; an auto-reply without hours,
     /// or without a text in a language of its line; a route that is a duplicate, has no name or no lines, names an unknown line, or has no
-    /// channel that can verify webhooks; a lease below 100 milliseconds.
+    /// channel that can verify webhooks; a budget with the name of another, for an unknown line, or in a currency in which
+    /// a channel that it covers has no tariff; a lease below 100 milliseconds.
     pub fn build(self) -> Result<Switchboard> {
         if self.lease < worker::LEASE_MIN {
             return Err(Error::config("lease", "must be at least 100 milliseconds, and longer than any send"));
         }
         if let Some(fault) = check::faults(&self.lines, &self.routes, &BTreeSet::new()).into_iter().next() {
+            return Err(fault);
+        }
+        let budgets = Budgets::new(self.budgets, self.tariffs)?;
+        if let Some(fault) = budgets.faults(&self.lines).into_iter().next() {
             return Err(fault);
         }
         let (mut lines, mut limits, mut choices) = (BTreeMap::new(), HashMap::new(), HashMap::new());
@@ -789,6 +805,7 @@ impl Builder {
             accounts,
             schedule: self.schedule,
             policy: self.policy,
+            budgets,
             auto_replies,
             lease: self.lease,
             clock: self.clock,

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::charge::Charge;
 use super::fallback::{Answer, Fallback, FallbackDecision, First, ON_FAILURE};
 use super::status::{self, Id, PRIORITY_LAST, SendAttempt, Settled, State, Status};
 use crate::channel::Channel;
@@ -159,15 +160,28 @@ pub(super) struct Attempt {
     /// The time until which the same account makes no second message of a resend, if its gateway has an idempotency
     /// window: none once it is certain that this attempt was not accepted.
     pub(super) repeatable_until: Option<Timestamp>,
+    /// What it takes from budgets, if it begins now.
+    pub(super) charges: Vec<Charge>,
 }
 
 impl Attempt {
     /// Returns an attempt that begins.
     pub(super) fn new(gateway: &str, account: &str, at: Timestamp) -> Self {
         let (gateway, account) = (gateway.to_owned(), account.to_owned());
-        let (is_unknown, passing, died, suspended, bound, earlier) = (false, false, false, false, false, false);
-        let (reference, repeatable_until) = (None, None);
-        Self { gateway, account, at, reference, is_unknown, passing, died, suspended, bound, earlier, repeatable_until }
+        Self {
+            gateway,
+            account,
+            at,
+            reference: None,
+            is_unknown: false,
+            passing: false,
+            died: false,
+            suspended: false,
+            bound: false,
+            earlier: false,
+            repeatable_until: None,
+            charges: Vec::new(),
+        }
     }
 
     /// Returns the next attempt of a message through a channel.
@@ -268,6 +282,12 @@ pub(super) struct Settle {
 }
 
 impl Settle {
+    /// Returns `true` if it states that unknown outcomes were certainly not sent: by a look-up, or by a person.
+    pub(super) fn is_certainly_not_sent(&self) -> bool {
+        self.state == State::Queued && self.from == [State::Unknown]
+            || self.state == State::Rejected && self.from == [State::Unknown, State::Parked]
+    }
+
     /// Returns how long the message waits until it is due.
     pub(super) fn wait(&self) -> Option<Duration> {
         self.due.map(|due| due.since(self.now))

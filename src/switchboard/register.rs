@@ -369,6 +369,8 @@ pub(super) enum Begun {
     Sending,
     /// Another worker has claimed the message, or may have.
     NotHeld,
+    /// The message waits instead, for this reason.
+    Deferred(Reason),
     /// The message ended instead, for this reason.
     Refused(Reason),
 }

@@ -10,6 +10,7 @@ use super::super::register::{
     Begun, Lift, OptOutEntry, OptOutSource, Preference, PreferenceKind, Standing, Verdict, no_consent, overridden,
 };
 use super::super::status::{PRIORITY_LAST, State};
+use super::budgets::{charge_begin, release};
 use super::{Statement, Tx, settle};
 use crate::model::clock::Timestamp;
 use crate::model::event::OptOutScope;
@@ -396,7 +397,7 @@ async fn end_opted_out<T: Tx>(tx: &T, id: i64, now: Timestamp) -> Result<(), T::
 }
 
 /// Ends a message, unless it was sent. Its fallback ends as well, unless the reason is limited to the medium.
-async fn end_refused<T: Tx>(tx: &T, id: i64, reason: &Reason, now: Timestamp) -> Result<(), T::Error> {
+pub(super) async fn end_refused<T: Tx>(tx: &T, id: i64, reason: &Reason, now: Timestamp) -> Result<(), T::Error> {
     let decision = match reason.rule() {
         _ if reason.is_for_medium() => "refuse_medium",
         "opt-out" => "opt_out",
@@ -408,7 +409,7 @@ async fn end_refused<T: Tx>(tx: &T, id: i64, reason: &Reason, now: Timestamp) ->
     if reason.is_for_medium() { Ok(()) } else { tx.set_fallback(id, None, false).await }
 }
 
-/// Records the start of a send, unless the person opted out: then the message ends.
+/// Records the start of a send, unless the person opted out or a budget has no room: then the message ends, or waits.
 pub(in super::super) async fn begin<T: Register>(
     tx: &T,
     of: &Directory,
@@ -433,7 +434,16 @@ pub(in super::super) async fn begin<T: Register>(
         end_refused(tx, id, &reason, attempt.at).await?;
         return Ok(Begun::Refused(reason));
     }
+    if !attempt.charges.is_empty() {
+        if tx.held(hold).await?.is_none_or(|row| row.state == State::Sending) {
+            return Ok(Begun::NotHeld);
+        }
+        if let Some(begun) = charge_begin(tx, id, &attempt.charges, attempt.at).await? {
+            return Ok(begun);
+        }
+    }
     if !tx.begin_attempt(hold, lease, attempt).await? {
+        release(tx, &attempt.charges).await?;
         return Ok(Begun::NotHeld);
     }
     if matches!(decided, Verdict::Overrides) {

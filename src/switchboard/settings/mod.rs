@@ -9,6 +9,7 @@ use std::time::Duration;
 use serde_json::{Map, Value};
 
 use self::table::{Table, noted, read_all};
+use super::budgets::Budgets;
 use super::directory::OptOutReach;
 use super::store::Store;
 use super::{Builder, Line, Switchboard, check};
@@ -18,8 +19,10 @@ use crate::media::FolderStore;
 use crate::model::error::{Error, Result};
 use crate::model::secret::Secret;
 use crate::policy::auto_reply;
+use crate::policy::budgets::Budget;
 use crate::policy::hours::{self, Hours};
 use crate::policy::rules::{Places, QuietHours, Rules};
+use crate::policy::tariffs::Tariffs;
 use crate::registry::Registry;
 use crate::settings::{self, Settings, nearest};
 
@@ -45,6 +48,8 @@ const DAY: Duration = Duration::from_secs(24 * 3600);
 /// | `[lines.ID.auto_reply]` | the fields of [`auto_reply::ReplyTexts`] |
 /// | `[[lines.ID.channels]]` | `gateway`, `medium` and the gateway's own settings. Several of one medium are suppliers, the preferred one first |
 /// | `[routes]` | the lines of each route: see [`Builder::route`] |
+/// | `[[budgets]]` | `name`; `messages`, `segments` or `money = "250.00 GBP"`; `per`: `day`, `month`, `year` or `financial_year`; and, to limit it, `lines`, `medium`, `tag`; `exempt`, purposes; `at_cap`: `refuse` or `wait`. See [`Budget`] |
+/// | `[[tariffs]]` | prices of the council's contracts, beside the public ones: see [`Tariffs`] |
 /// | `[rules]` | `places = { countries = ["353"] }` and `quiet_hours = { from = "21:00", until = "08:00" }`: see [`Rules`] |
 ///
 /// Every text may be `{ env = "NAME" }` or `{ file = "PATH" }`: see [`Settings`]. Paths are relative to the working
@@ -100,6 +105,8 @@ struct Parts {
     lines: Vec<Line>,
     routes: Vec<(String, Vec<String>)>,
     rules: Option<Rules>,
+    budgets: Vec<Budget>,
+    tariffs: Option<Tariffs>,
 }
 
 impl Configuration {
@@ -143,6 +150,7 @@ impl Configuration {
         let mut builder = Switchboard::builder(Store::open(parts.url.expose()).await?);
         (builder.clock, builder.random) = (context.clock, context.random);
         (builder.lines, builder.routes, builder.pepper) = (parts.lines, parts.routes, parts.pepper);
+        (builder.budgets, builder.tariffs) = (parts.budgets, parts.tariffs);
         if let Some(rules) = parts.rules {
             builder = builder.policy(rules);
         }
@@ -232,12 +240,33 @@ fn read(file: &Settings, registry: &Registry, context: &Context) -> Result<Parts
         table.finish(&mut errors);
         rules
     });
+    let tariffs = tariffs(&mut file, &mut errors);
+    let before = errors.len();
+    let budgets: Vec<_> = file
+        .list("budgets", &mut errors)
+        .into_iter()
+        .filter_map(|table| {
+            let (path, fields) = table.into_fields();
+            read_all(&path, fields, &mut errors, |_| None, Settings::read::<Budget>)
+        })
+        .collect();
+    let are_budgets_certain = errors.len() == before && incomplete.is_empty();
     file.finish(&mut errors);
     errors.extend(check::faults(&lines, &routes, &incomplete));
+    if are_budgets_certain && let Some(checked) = noted(Budgets::new(budgets.clone(), tariffs.clone()), &mut errors) {
+        errors.extend(checked.faults(&lines));
+    }
     match url {
-        Some(url) if errors.is_empty() => Ok(Parts { url, folder, pepper, lines, routes, rules }),
+        Some(url) if errors.is_empty() => Ok(Parts { url, folder, pepper, lines, routes, rules, budgets, tariffs }),
         _ => Err(SettingsErrors::new(errors)),
     }
+}
+
+/// Reads the council's own prices, beside the public ones.
+fn tariffs(file: &mut Table, errors: &mut Vec<Error>) -> Option<Tariffs> {
+    let own = file.take("tariffs")?;
+    let settings = Settings(Map::from_iter([("tariffs".to_owned(), own)]));
+    noted(Tariffs::standard().and_then(|standard| standard.with_settings(&settings)), errors)
 }
 
 /// The settings that lines have in common.

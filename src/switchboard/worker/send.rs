@@ -293,11 +293,22 @@ impl Switchboard {
             self.is_healthy(supplier, account_state).await?;
         }
         // From here on the outcome is unknown if this process ends.
-        let attempt = Attempt::next(&supplier.channel, message, &claimed.attempts, inner.clock.now());
+        let now = inner.clock.now();
+        let mut attempt = Attempt::next(&supplier.channel, message, &claimed.attempts, now);
+        // A message that is sent again within an idempotency window is charged already.
+        if claimed.repeated().is_none() {
+            let charges = inner.budgets.charges(&claimed.line, &*supplier.channel, message, now);
+            attempt.charges = charges.map_err(|reason| refusal(claimed, reason, now))?;
+        }
         let to = Addressee::new(&claimed.line, &message.to, message.purpose, claimed.queued);
         match self.record_begin(claimed, attempt.clone(), to).await? {
             Begun::Sending => {}
             Begun::NotHeld => return Ok(Ended::NotSent),
+            Begun::Deferred(reason) => {
+                let why = reason.to_string();
+                inner.log_state(&claimed.line, Some(claimed.hold.id), State::Deferred, Some(&why), Some(&message.to));
+                return Ok(Ended::NotSent);
+            }
             Begun::Refused(reason) => {
                 let is_unknown = claimed.attempts.iter().any(|attempt| attempt.is_unknown);
                 let state = if is_unknown { State::Parked } else { State::Refused };
@@ -334,12 +345,6 @@ impl Switchboard {
 
     /// Checks with the policy whether the message may be sent.
     async fn check_policy(&self, claimed: &Claimed, message: &Message, now: Timestamp) -> Result<(), Blocked> {
-        let ruled = |decision, state, due, reason: Reason| {
-            let text = Some(reason.to_string());
-            let from = &[State::Claimed, State::Queued, State::Deferred];
-            let settle = Settle { state, due, reason: text, from, now };
-            Err(Blocked::Policy(Box::new(Ruling { decision, reason, settle })))
-        };
         let decided = match self.0.decide(&claimed.line, message, now).await {
             Ok(decided) => decided,
             Err(error) => {
@@ -350,12 +355,8 @@ impl Switchboard {
         lock(&self.0.undecided).remove(&claimed.hold.id);
         match at_least_later(decided, now) {
             Decision::Allow => Ok(()),
-            Decision::Defer { until, reason } => ruled("defer", State::Deferred, Some(until), reason),
-            Decision::Refuse(reason) => {
-                let is_unknown = claimed.attempts.iter().any(|attempt| attempt.is_unknown);
-                let state = if is_unknown { State::Parked } else { State::Refused };
-                ruled(if reason.is_for_medium() { "refuse_medium" } else { "refuse" }, state, None, reason)
-            }
+            Decision::Defer { until, reason } => Err(ruled("defer", State::Deferred, Some(until), reason, now)),
+            Decision::Refuse(reason) => Err(refusal(claimed, reason, now)),
         }
     }
 
@@ -575,6 +576,20 @@ impl Switchboard {
             Blocked::Failed(error) => Err(error),
         }
     }
+}
+
+/// Returns a decision of the policy, and its effect on the message.
+fn ruled(decision: &'static str, state: State, due: Option<Timestamp>, reason: Reason, now: Timestamp) -> Blocked {
+    let (text, from) = (Some(reason.to_string()), &[State::Claimed, State::Queued, State::Deferred]);
+    let settle = Settle { state, due, reason: text, from, now };
+    Blocked::Policy(Box::new(Ruling { decision, reason, settle }))
+}
+
+/// Returns a refusal by the policy. After an unknown outcome a person decides.
+fn refusal(claimed: &Claimed, reason: Reason, now: Timestamp) -> Blocked {
+    let is_unknown = claimed.attempts.iter().any(|attempt| attempt.is_unknown);
+    let state = if is_unknown { State::Parked } else { State::Refused };
+    ruled(if reason.is_for_medium() { "refuse_medium" } else { "refuse" }, state, None, reason, now)
 }
 
 impl Switchboard {

@@ -229,6 +229,7 @@ pub(super) async fn read_claimed(db: &Session, ids: &[i64]) -> Result<Vec<Claime
             bound,
             earlier,
             repeatable_until,
+            charges: Vec::new(),
         };
         attempts.entry(of.try_get(3)?).or_default().push(attempt);
     }

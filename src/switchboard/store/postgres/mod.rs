@@ -55,6 +55,7 @@ macro_rules! mark {
     };
 }
 
+mod budgets;
 mod claim;
 mod file;
 mod group;
@@ -371,6 +372,10 @@ impl Engine for Postgres {
                 Box::pin(flow::begin(db, of, (hold, None), attempt, to))
             })
             .await
+    }
+
+    async fn used(&self, counters: Vec<String>) -> Result<Vec<i64>> {
+        self.sessions.run(counters, |db, counters| Box::pin(flow::used(db, counters))).await
     }
 
     async fn is_stopped(&self, message: Addressee, now: Timestamp) -> Result<bool> {

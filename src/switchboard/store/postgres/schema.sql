@@ -113,6 +113,8 @@ CREATE TABLE civic_messaging.attempt (
     -- The price from the gateway, in millionths of the currency: of a credit, if there is none.
     price BIGINT,
     currency TEXT,
+    -- What it took from budgets, as JSON.
+    charges TEXT,
     PRIMARY KEY (message, n)
 );
 CREATE INDEX attempt_reference ON civic_messaging.attempt (reference) WHERE reference IS NOT NULL;
@@ -238,6 +240,12 @@ CREATE TABLE civic_messaging.link (
 );
 CREATE INDEX link_previous ON civic_messaging.link (previous);
 CREATE INDEX link_current ON civic_messaging.link (current, line);
+
+-- What was taken from the budgets of each period.
+CREATE TABLE civic_messaging.budget (
+    counter TEXT PRIMARY KEY,
+    units BIGINT NOT NULL
+);
 
 -- What persons want: opt-outs, and consents to marketing. No retention removes it.
 CREATE TABLE civic_messaging.preference (

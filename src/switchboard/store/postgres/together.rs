@@ -9,6 +9,7 @@ use tokio::sync::oneshot;
 use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
 
+use super::super::super::charge::{self, Charge};
 use super::super::super::directory::PersonKey;
 use super::super::super::engine::Notification;
 use super::super::super::record::{Attempt, End, Hold, MessageRow, PersonOf, Settle};
@@ -17,7 +18,7 @@ use super::super::super::status::PRIORITY_LAST;
 use super::locks::{by_id, by_key, lock_names};
 use super::session::{Fault, Session};
 use super::standing::{links_of, share, standing_of};
-use super::{indexed, state, text};
+use super::{budgets, indexed, state, text};
 use crate::model::clock::Timestamp;
 use crate::model::id::MessageId;
 use crate::model::message::Price;
@@ -109,6 +110,9 @@ pub(super) struct Gathers {
     share_register: Gather<ShareRegister>,
     links_of: Gather<LinksOf>,
     standing_of: Gather<StandingOf>,
+    spend: Gather<Spend>,
+    /// Charges of one moment are counted before those of the next.
+    spending: tokio::sync::Mutex<()>,
 }
 
 /// Returns one empty result for each call.
@@ -220,11 +224,13 @@ impl Call for BeginOf {
     async fn all(db: &Session, calls: &[Self]) -> Result<Vec<bool>, Fault> {
         let begin = "WITH begun AS (
                  UPDATE civic_messaging.message AS m SET state = 'sending', attempts = m.attempts + 1
-                 FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::text[], $5::text[], $6::text[], $7::bigint[])
-                     AS of (id, fence, at, gateway, account, reference, repeatable_until)
+                 FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::text[], $5::text[], $6::text[], $7::bigint[],
+                             $8::text[])
+                     AS of (id, fence, at, gateway, account, reference, repeatable_until, charges)
                  WHERE m.id = of.id AND m.fence = of.fence AND m.state = 'claimed' AND m.lease > of.at
-                 RETURNING m.id, m.attempts, of.gateway, of.account, of.at, of.reference, of.repeatable_until)
-             INSERT INTO civic_messaging.attempt (message, n, gateway, account, begun, reference, repeatable_until)
+                 RETURNING m.id, m.attempts, of.gateway, of.account, of.at, of.reference, of.repeatable_until, of.charges)
+             INSERT INTO civic_messaging.attempt
+                 (message, n, gateway, account, begun, reference, repeatable_until, charges)
              SELECT * FROM begun RETURNING message";
         let ids: Vec<_> = calls.iter().map(|Self(hold, _)| hold.id.0).collect();
         let fences: Vec<_> = calls.iter().map(|Self(hold, _)| hold.fence).collect();
@@ -234,7 +240,8 @@ impl Call for BeginOf {
         let references: Vec<_> = calls.iter().map(|Self(_, attempt)| attempt.reference.as_deref()).collect();
         let until: Vec<_> =
             calls.iter().map(|Self(_, attempt)| attempt.repeatable_until.map(Timestamp::as_millis)).collect();
-        let begun = db.rows(begin, &[&ids, &fences, &at, &gateways, &accounts, &references, &until]).await?;
+        let charges: Vec<_> = calls.iter().map(|Self(_, attempt)| charge::stored(&attempt.charges)).collect();
+        let begun = db.rows(begin, &[&ids, &fences, &at, &gateways, &accounts, &references, &until, &charges]).await?;
         let begun = begun.iter().map(|row| row.try_get(0)).collect::<Result<Vec<i64>, _>>()?;
         Ok(ids.iter().map(|id| begun.contains(id)).collect())
     }
@@ -287,24 +294,44 @@ impl Call for StandingOf {
     }
 }
 
+/// The charges of an attempt.
+pub(super) struct Spend(pub(super) Vec<Charge>);
+
+impl Call for Spend {
+    type Done = Option<usize>;
+
+    fn gather(of: &Gathers) -> &Gather<Self> {
+        &of.spend
+    }
+
+    async fn all(db: &Session, calls: &[Self]) -> Result<Vec<Option<usize>>, Fault> {
+        let _turn = match db.gathers() {
+            Some(gathers) => Some(gathers.spending.lock().await),
+            None => None,
+        };
+        budgets::spend(db, &calls.iter().map(|call| &*call.0).collect::<Vec<_>>()).await
+    }
+}
+
 /// A message, the number of an attempt, and its end.
 pub(super) struct EndAttempt(pub(super) i64, pub(super) i32, pub(super) End);
 
 impl Call for EndAttempt {
-    type Done = ();
+    type Done = Option<String>;
 
     fn gather(of: &Gathers) -> &Gather<Self> {
         &of.end_attempt
     }
 
-    async fn all(db: &Session, calls: &[Self]) -> Result<Vec<()>, Fault> {
+    async fn all(db: &Session, calls: &[Self]) -> Result<Vec<Self::Done>, Fault> {
         let set = "UPDATE civic_messaging.attempt AS a
              SET ended = of.ended, outcome = of.outcome, kind = of.kind, code = of.code, passing = of.passing,
                  segments = of.segments, price = of.price, currency = of.currency, bound = of.bound
              FROM unnest($1::bigint[], $2::int[], $3::bigint[], $4::text[], $5::text[], $6::text[], $7::bool[], $8::int[],
                          $9::bigint[], $10::text[], $11::bool[])
                  AS of (message, n, ended, outcome, kind, code, passing, segments, price, currency, bound)
-             WHERE a.message = of.message AND a.n = of.n AND a.outcome IS NULL";
+             WHERE a.message = of.message AND a.n = of.n AND a.outcome IS NULL
+             RETURNING a.message, a.charges";
         let ids: Vec<_> = calls.iter().map(|call| call.0).collect();
         let numbers: Vec<_> = calls.iter().map(|call| call.1).collect();
         let ends = || calls.iter().map(|call| &call.2);
@@ -319,12 +346,13 @@ impl Call for EndAttempt {
         let currencies: Vec<_> =
             money.iter().map(|money| money.as_ref().map(|money| text(money.currency.as_str()))).collect();
         let bound: Vec<_> = ends().map(|end| end.bound).collect();
-        db.change(
-            set,
-            &[&ids, &numbers, &ended, &outcomes, &kinds, &codes, &passing, &segments, &prices, &currencies, &bound],
-        )
-        .await?;
-        Ok(done(calls.len()))
+        let with: [&(dyn ToSql + Sync); 11] =
+            [&ids, &numbers, &ended, &outcomes, &kinds, &codes, &passing, &segments, &prices, &currencies, &bound];
+        let mut charges = HashMap::new();
+        for row in db.rows(set, &with).await? {
+            charges.insert(row.try_get::<_, i64>(0)?, row.try_get(1)?);
+        }
+        Ok(ids.iter().map(|id| charges.remove(id).flatten()).collect())
     }
 }
 

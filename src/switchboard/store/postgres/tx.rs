@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio_postgres::Row;
 use tokio_postgres::types::{FromSql, ToSql};
 
+use super::super::super::charge::Charge;
 use super::super::super::engine::Notification;
 use super::super::super::fallback::First;
 use super::super::super::flow::Tx;
@@ -22,10 +23,10 @@ use super::claim::lock_conversation;
 use super::locks::{by_id, by_key, lock_names, lock_person};
 use super::session::{Fault, Session};
 use super::together::{
-    AckEvent, EndAttempt, InsertEvent, InsertPart, LockMessage, MessageOf, PromoteHead, SetState, TakeEarly,
+    AckEvent, EndAttempt, InsertEvent, InsertPart, LockMessage, MessageOf, PromoteHead, SetState, Spend, TakeEarly,
     promote_head,
 };
-use super::{count, file, indexed, moment, state, statuses, text};
+use super::{budgets, count, file, indexed, moment, state, statuses, text};
 use crate::model::clock::Timestamp;
 use crate::model::digest::Digest;
 use crate::model::event::Event;
@@ -212,8 +213,26 @@ impl Tx for Session {
         self.change(mark_unknown, &[&at.as_millis(), &look_up, &RESTORED, &now.as_millis()]).await
     }
 
-    async fn end_attempt(&self, id: i64, n: i32, end: &End) -> Result<(), Fault> {
+    async fn end_attempt(&self, id: i64, n: i32, end: &End) -> Result<Option<String>, Fault> {
         self.call(EndAttempt(id, n, end.clone())).await
+    }
+
+    async fn spend(&self, charges: &[Charge]) -> Result<Option<usize>, Fault> {
+        self.call(Spend(charges.to_vec())).await
+    }
+
+    async fn change_counters(&self, changes: &[(String, i64)]) -> Result<(), Fault> {
+        budgets::change(self, changes).await
+    }
+
+    async fn take_charges(&self, id: i64) -> Result<Vec<String>, Fault> {
+        budgets::take_charges(self, id).await
+    }
+
+    async fn counters(&self, counters: &[String]) -> Result<Vec<(String, i64)>, Fault> {
+        let of = "SELECT counter, units FROM civic_messaging.budget WHERE counter = ANY ($1)";
+        let read = |row: &Row| Ok((row.try_get(0)?, row.try_get(1)?));
+        self.rows(of, &[&counters]).await?.iter().map(read).collect()
     }
 
     async fn end_unknown(&self, id: i64) -> Result<(), Fault> {

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rusqlite::{Connection, OptionalExtension, Row};
 
+use super::super::super::charge;
 use super::super::super::lanes::Rooms;
 use super::super::super::record::{Attempt, Claimed, Hold, Written, message_of};
 use super::super::super::status::{Id, PRIORITY_LAST, State};
@@ -227,8 +228,8 @@ pub(super) fn begin(db: &Connection, hold: Hold, lease: Timestamp, attempt: &Att
         .execute((hold.id.0, hold.fence, lease))?;
     if begun == 1 {
         db.prepare_cached(
-            "INSERT INTO attempt (message, n, gateway, account, begun, reference, repeatable_until)
-             VALUES (?1, (SELECT attempts FROM message WHERE id = ?1), ?2, ?3, ?4, ?5, ?6)",
+            "INSERT INTO attempt (message, n, gateway, account, begun, reference, repeatable_until, charges)
+             VALUES (?1, (SELECT attempts FROM message WHERE id = ?1), ?2, ?3, ?4, ?5, ?6, ?7)",
         )?
         .execute((
             hold.id.0,
@@ -237,6 +238,7 @@ pub(super) fn begin(db: &Connection, hold: Hold, lease: Timestamp, attempt: &Att
             attempt.at,
             &attempt.reference,
             attempt.repeatable_until,
+            charge::stored(&attempt.charges),
         ))?;
     }
     Ok(begun == 1)
@@ -284,6 +286,7 @@ pub(super) fn read_claimed_row(db: &Connection, id: i64) -> rusqlite::Result<Cla
             bound,
             earlier,
             repeatable_until,
+            charges: Vec::new(),
         })
     };
     held.query_row((id,), |row| {

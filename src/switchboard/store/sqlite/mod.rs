@@ -45,6 +45,7 @@ macro_rules! mark {
     };
 }
 
+mod budgets;
 mod claim;
 mod file;
 mod keep;
@@ -456,6 +457,10 @@ impl Engine for Sqlite {
             self.claims.end(hold);
         }
         Ok(begun)
+    }
+
+    async fn used(&self, counters: Vec<String>) -> Result<Vec<i64>> {
+        self.run(move |db: &Connection| run(flow::used(&Db(db), &counters))).await
     }
 
     async fn is_stopped(&self, message: Addressee, now: Timestamp) -> Result<bool> {

@@ -87,6 +87,8 @@ CREATE TABLE attempt (
     -- The price from the gateway, in millionths of the currency: of a credit, if there is none.
     price INTEGER,
     currency TEXT,
+    -- What it took from budgets, as JSON.
+    charges TEXT,
     PRIMARY KEY (message, n)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX attempt_reference ON attempt (reference) WHERE reference IS NOT NULL;
@@ -210,6 +212,12 @@ CREATE TABLE link (
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX link_previous ON link (previous);
 CREATE INDEX link_current ON link (current, line);
+
+-- What was taken from the budgets of each period.
+CREATE TABLE budget (
+    counter TEXT PRIMARY KEY,
+    units INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
 
 -- What persons want: opt-outs, and consents to marketing. No retention removes it.
 CREATE TABLE preference (

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use rusqlite::{Connection, OptionalExtension, Params, Row, params};
 
+use super::super::super::charge::Charge;
 use super::super::super::fallback::First;
 use super::super::super::flow::Tx;
 use super::super::super::lanes::lane_of;
@@ -18,7 +19,7 @@ use super::super::super::record::{
     PutOff, RELEASED_MAX, RESTORED, Settle, Written, reached,
 };
 use super::super::super::status::{State, Status, priority};
-use super::{claim, status};
+use super::{budgets, claim, status};
 use crate::model::clock::Timestamp;
 use crate::model::digest::Digest;
 use crate::model::id::MessageId;
@@ -322,15 +323,32 @@ impl Tx for Db<'_> {
         done(is_unknown.map(|is_unknown| is_unknown as u64))
     }
 
-    fn end_attempt(&self, id: i64, n: i32, end: &End) -> Done<()> {
+    fn end_attempt(&self, id: i64, n: i32, end: &End) -> Done<Option<String>> {
         let set = "UPDATE attempt SET ended = ?3, outcome = ?4, kind = ?5, code = ?6, passing = ?7, segments = ?8,
                 price = ?9, currency = ?10, bound = ?11
-             WHERE message = ?1 AND n = ?2 AND outcome IS NULL";
+             WHERE message = ?1 AND n = ?2 AND outcome IS NULL RETURNING charges";
         let price = end.price.as_ref().map(Price::micros);
         let money = end.price.as_ref().and_then(Price::as_money);
         let currency = money.as_ref().map(|money| money.currency.as_str());
         let End { now, outcome, kind, code, passing, segments, bound, .. } = end;
-        self.put(set, params![id, n, now, outcome, kind, code, passing, segments, price, currency, bound])
+        let with = params![id, n, now, outcome, kind, code, passing, segments, price, currency, bound];
+        done(self.row(set, with, |row| row.get(0)).map(Option::flatten))
+    }
+
+    fn spend(&self, charges: &[Charge]) -> Done<Option<usize>> {
+        done(budgets::spend(self.0, charges))
+    }
+
+    fn change_counters(&self, changes: &[(String, i64)]) -> Done<()> {
+        done(changes.iter().try_for_each(|(counter, units)| budgets::add(self.0, counter, *units)))
+    }
+
+    fn take_charges(&self, id: i64) -> Done<Vec<String>> {
+        done(budgets::take_charges(self.0, id))
+    }
+
+    fn counters(&self, counters: &[String]) -> Done<Vec<(String, i64)>> {
+        done(counters.iter().map(|counter| Ok((counter.clone(), budgets::units(self.0, counter)?))).collect())
     }
 
     fn end_unknown(&self, id: i64) -> Done<()> {

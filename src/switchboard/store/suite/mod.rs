@@ -1,5 +1,6 @@
 //! What every store does, whatever it is made of.
 
+mod budgets;
 mod claims;
 mod clock;
 mod conversations;
@@ -15,6 +16,7 @@ mod statuses;
 
 use std::time::Duration;
 
+use self::budgets::*;
 use self::claims::*;
 use self::clock::*;
 use self::conversations::*;
@@ -107,6 +109,14 @@ each! {
     opt_outs_are_listed_in_pages
     opt_outs_match_the_model
     marketing_needs_a_consent
+    attempt_is_charged_until_it_was_certainly_not_sent
+    message_over_the_budget_is_refused
+    message_over_the_budget_waits_for_the_next_period
+    refused_medium_leaves_the_fallback
+    reported_price_replaces_the_estimate
+    unknown_outcome_is_released_once_it_was_not_sent
+    attempt_left_by_a_crash_stays_charged
+    budget_is_exact_under_concurrency
     key_belongs_to_one_message
     claim_prefers_urgent_and_then_older_messages
     conversation_has_one_claim_at_a_time

@@ -416,7 +416,7 @@ pub(super) async fn no_send_begins_after_an_opt_out(store: &dyn Engine, other: &
                         violations += u32::from(was_committed && says == person);
                         store.finish(claimed.hold, end("rejected")).await.unwrap();
                     }
-                    Begun::Refused(_) | Begun::NotHeld => ended += 1,
+                    Begun::Refused(_) | Begun::Deferred(_) | Begun::NotHeld => ended += 1,
                 }
             }
             violations
