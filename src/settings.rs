@@ -107,6 +107,14 @@ impl Settings {
         value("configuration", Value::Object(map))
     }
 
+    /// Deserialises all of the settings, also `gateway` and `medium`.
+    ///
+    /// # Errors
+    /// As [`read`](Self::read).
+    pub(crate) fn read_all<T: DeserializeOwned>(&self) -> Result<T> {
+        value("configuration", Value::Object(self.0.clone()))
+    }
+
     /// Returns the tables in it as separate settings, by name.
     ///
     /// # Errors

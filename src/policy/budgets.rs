@@ -7,6 +7,7 @@ use crate::model::address::Medium;
 use crate::model::clock::Timestamp;
 use crate::model::error::{Error, Result};
 use crate::model::message::{Currency, Message, Money, Purpose};
+use crate::settings::Settings;
 
 /// A cap on what may be sent in a period: in messages, in SMS segments, or in money.
 ///
@@ -32,8 +33,7 @@ use crate::model::message::{Currency, Message, Money, Purpose};
 /// # Ok::<(), civic_messaging::Error>(())
 /// ```
 #[non_exhaustive]
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(try_from = "BudgetWire")]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Budget {
     /// The name: 1 to 64 small letters, digits, `-` and `_`.
     pub name: String,
@@ -100,6 +100,15 @@ impl Budget {
         let medium = matches!(cap, BudgetCap::Segments(_)).then_some(Medium::Sms);
         let (lines, exempt) = (Vec::new(), Vec::new());
         Ok(Self { name, cap, period, lines, medium, tag: None, exempt, at_cap: AtCap::default() })
+    }
+
+    /// Reads a budget from a table of a configuration, such as `name = "texts"`, `segments = 10000`, `per = "month"`.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config) with the field: a missing, unknown or invalid one, or not exactly one
+    /// cap.
+    pub fn from_settings(settings: &Settings) -> Result<Self> {
+        settings.read_all::<BudgetWire>()?.try_into()
     }
 
     /// Limits it to a line, beside those named before.
@@ -259,8 +268,9 @@ mod tests {
     use super::*;
     use crate::model::address::Address;
 
-    fn read(json: serde_json::Value) -> std::result::Result<Budget, String> {
-        serde_json::from_value(json).map_err(|error| error.to_string())
+    fn read(json: &serde_json::Value) -> std::result::Result<Budget, String> {
+        let settings = Settings::from_json(&json.to_string()).map_err(|error| error.to_string())?;
+        Budget::from_settings(&settings).map_err(|error| error.to_string())
     }
 
     #[test]
@@ -307,26 +317,26 @@ mod tests {
     #[test]
     fn invalid_budget_names_its_field() {
         let base = serde_json::json!({ "name": "texts", "segments": 10, "per": "month" });
-        assert_eq!(read(base.clone()).unwrap().medium, Some(Medium::Sms));
+        assert_eq!(read(&base).unwrap().medium, Some(Medium::Sms));
         for (field, value, rule) in [
             ("name", serde_json::json!("Texts!"), "name: must be 1 to 64 small letters"),
             ("messages", serde_json::json!(5), "messages: needs one cap"),
             ("segments", serde_json::json!(u64::MAX), "segments: must not be negative"),
             ("segments", serde_json::Value::Null, "messages: needs one cap"),
             ("medium", serde_json::json!("whatsapp"), "medium: must be sms"),
-            ("per", serde_json::json!("week"), "unknown variant `week`"),
-            ("limit", serde_json::json!(5), "unknown field `limit`"),
+            ("per", serde_json::json!("week"), "per: unknown variant"),
+            ("limit", serde_json::json!(5), "limit: unknown field"),
         ] {
             let mut wrong = base.clone();
             wrong[field] = value;
-            let error = read(wrong).unwrap_err();
+            let error = read(&wrong).unwrap_err();
             assert!(error.contains(rule), "{field}: {error}");
         }
         for money in ["250", "250.00GBP", "-1 GBP", "1.2345678 GBP", "ten GBP"] {
-            let error = read(serde_json::json!({ "name": "m", "money": money, "per": "day" })).unwrap_err();
+            let error = read(&serde_json::json!({ "name": "m", "money": money, "per": "day" })).unwrap_err();
             assert!(error.contains("money: must"), "{money}: {error}");
         }
-        let money = read(serde_json::json!({ "name": "m", "money": "250.00 GBP", "per": "day" })).unwrap();
+        let money = read(&serde_json::json!({ "name": "m", "money": "250.00 GBP", "per": "day" })).unwrap();
         assert_eq!(money.cap.units(), Some(250_000_000));
     }
 }

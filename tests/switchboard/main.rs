@@ -7,6 +7,8 @@ mod answers;
 mod auto_reply;
 #[cfg(all(feature = "meta", feature = "sqlite-system"))]
 mod batch;
+#[cfg(all(feature = "testing", feature = "twilio"))]
+mod budgets;
 // The store's own tests use the rest of it.
 mod cancelled;
 #[cfg(feature = "sqlite-system")]

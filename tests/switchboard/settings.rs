@@ -247,6 +247,27 @@ fn wrong_value_names_table_field_and_rule() {
             "[rules]\nplaces = { countries = [\"+353\"] }\n[routes]",
             "rules.places: countries: must be calling codes of 1 to 4 digits, without + and zeros",
         ),
+        (
+            "[routes]",
+            "[[budgets]]\nname = \"texts\"\nsegments = 5\nper = \"week\"\n[routes]",
+            "budgets[0].per: unknown variant `…`, expected one of `day`, `month`, `year`, `financial_year`",
+        ),
+        (
+            "[routes]",
+            "[[budgets]]\nname = \"texts\"\nper = \"day\"\n[routes]",
+            "budgets[0].messages: needs one cap: messages, segments or money",
+        ),
+        (
+            "[routes]",
+            "[[budgets]]\nname = \"texts\"\nmessages = 5\nper = \"day\"\nlines = [\"dusk\"]\n[routes]",
+            "budgets[0].lines: names the unknown line dusk; did you mean desk?",
+        ),
+        (
+            "[routes]",
+            "[[budgets]]\nname = \"money\"\nmoney = \"5 EUR\"\nper = \"day\"\n[routes]",
+            "budgets[0].money: is in EUR, but notify charges sms in GBP",
+        ),
+        ("[routes]", "[[tariffs]]\ngateway = \"notify\"\n[routes]", "tariffs[0]: missing field `medium`"),
         ("[routes]", "[rules]\nbudget = 1\n[routes]", "rules.budget: unknown field; known fields: places, quiet_hours"),
         ("[routes]", "[rotues]\na = 1\n[routes]", "rotues: unknown field; did you mean routes?"),
         ("url = ", "uri = \"x\"\nurl = ", "store.uri: unknown field; did you mean url?"),

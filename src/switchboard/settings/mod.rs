@@ -247,7 +247,7 @@ fn read(file: &Settings, registry: &Registry, context: &Context) -> Result<Parts
         .into_iter()
         .filter_map(|table| {
             let (path, fields) = table.into_fields();
-            read_all(&path, fields, &mut errors, |_| None, Settings::read::<Budget>)
+            read_all(&path, fields, &mut errors, |_| None, Budget::from_settings)
         })
         .collect();
     let are_budgets_certain = errors.len() == before && incomplete.is_empty();
