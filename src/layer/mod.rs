@@ -4,7 +4,7 @@
 //! |---|---|---|
 //! | `Trace` | records outcomes in `tracing` and `metrics` | |
 //! | [`Failover`] | tries another gateway if that helps and cannot duplicate the message | [`failover::Selector`] |
-//! | [`Retry`] | retries what was certainly not sent | [`retry::Schedule`], [`retry::Budget`] |
+//! | [`Retry`] | retries what was certainly not sent | [`retry::Schedule`], [`retry::RetryBudget`] |
 //! | [`RateLimit`] | waits for the rate limit | [`rate_limit::Limiter`] |
 //! | [`CircuitBreaker`] | stops calling a gateway that does not respond | [`breaker::Breaker`] |
 //!

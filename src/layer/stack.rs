@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::breaker::Breaker;
 use super::failover::{Order, Selector};
-use super::retry::{Budget, Schedule};
+use super::retry::{RetryBudget, Schedule};
 use super::{CircuitBreaker, Failover, Layer, RateLimit, Retry};
 use crate::channel::Channel;
 use crate::model::clock::{Clock, SystemClock};
@@ -33,7 +33,7 @@ pub struct Stack {
     suppliers: Vec<(Arc<dyn Channel>, Option<RateLimit>)>,
     order: Order,
     schedule: Option<Schedule>,
-    budget: Budget,
+    budget: RetryBudget,
     breaker: Breaker,
     clock: Arc<dyn Clock>,
     random: Arc<dyn Random>,
@@ -48,7 +48,7 @@ impl Stack {
             suppliers: vec![(Arc::new(channel), None)],
             order: Order::Preferred,
             schedule: None,
-            budget: Budget::new(),
+            budget: RetryBudget::new(),
             breaker: Breaker::new(),
             clock: Arc::new(SystemClock::new()),
             random: Arc::new(SystemRandom),
@@ -89,7 +89,7 @@ impl Stack {
 
     /// Sets the retry budget. Each gateway gets its own.
     #[must_use]
-    pub fn budget(mut self, budget: Budget) -> Self {
+    pub fn budget(mut self, budget: RetryBudget) -> Self {
         self.budget = budget;
         self
     }

@@ -2,8 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::record::End;
 use crate::model::clock::Timestamp;
+use crate::model::message::Price;
 use crate::policy::Reason;
 
 /// What an attempt takes from one budget.
@@ -42,22 +42,19 @@ pub(super) struct StoredCharge {
 impl StoredCharge {
     /// Returns the change of the counter when an attempt ends: what was not sent is released, and the gateway's own
     /// figure replaces the estimate. An unknown outcome may have cost it.
-    pub(super) fn change(&self, end: &End) -> i64 {
-        match end.outcome {
-            "unknown" => 0,
-            "accepted" => self.reported(end).map_or(0, |reported| reported.saturating_sub(self.units)),
-            _ => self.units.saturating_neg(),
-        }
-    }
-
-    fn reported(&self, end: &End) -> Option<i64> {
-        match &self.unit {
+    pub(super) fn change(&self, outcome: &str, segments: Option<u32>, price: Option<&Price>) -> i64 {
+        let reported = match &self.unit {
             ChargeUnit::Messages => None,
-            ChargeUnit::Segments => end.segments.map(i64::from),
-            ChargeUnit::Money(currency) => {
-                let money = end.price.as_ref()?.as_money()?;
-                (money.currency.as_str() == currency && money.micros >= 0).then_some(money.micros)
-            }
+            ChargeUnit::Segments => segments.map(i64::from),
+            ChargeUnit::Money(currency) => price
+                .and_then(Price::as_money)
+                .filter(|money| money.currency.as_str() == currency && money.micros >= 0)
+                .map(|money| money.micros),
+        };
+        match outcome {
+            "unknown" => 0,
+            "accepted" => reported.map_or(0, |reported| reported.saturating_sub(self.units)),
+            _ => self.units.saturating_neg(),
         }
     }
 }

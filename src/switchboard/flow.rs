@@ -1,5 +1,6 @@
 //! The rules of a store, written once over the statements of each store.
 
+mod begin;
 mod budgets;
 mod register;
 
@@ -8,9 +9,10 @@ use std::collections::{BTreeSet, HashMap};
 use std::future::{self, Future};
 use std::time::Duration;
 
+pub(super) use self::begin::begin;
 pub(super) use self::budgets::used;
 use self::budgets::{charge_end, release_unknown};
-pub(super) use self::register::{Register, begin, lift, listed, opt_outs, pseudonymise, verdict};
+pub(super) use self::register::{Register, lift, listed, opt_outs, pseudonymise, verdict};
 use self::register::{opt_out, opt_out_by_message};
 use super::charge::Charge;
 use super::directory::{Directory, Named};

@@ -6,7 +6,7 @@ use civic_messaging::health::*;
 use civic_messaging::layer::breaker::{Breaker, CallOutcome};
 use civic_messaging::layer::failover::{Attempted, Order, Selector};
 use civic_messaging::layer::rate_limit::Limiter;
-use civic_messaging::layer::retry::{self, Budget, Schedule};
+use civic_messaging::layer::retry::{self, RetryBudget, Schedule};
 use civic_messaging::layer::{CircuitBreaker, Failover, Layer, RateLimit, Retry, Stack};
 use civic_messaging::lookup::*;
 use civic_messaging::media::*;
@@ -183,7 +183,8 @@ fn retry_of_sends_ends_by_time_and_of_reads_by_attempts() {
 #[test]
 fn channels_of_one_retry_share_its_budget() {
     let (clock, mock) = (clock(), Mock::sms());
-    let retry = Retry::new().budget(Budget::new().share(0.0, 1).unwrap()).clock(clock.clone()).random(super::random());
+    let retry =
+        Retry::new().budget(RetryBudget::new().share(0.0, 1).unwrap()).clock(clock.clone()).random(super::random());
     (0..10).for_each(|_| mock.will_fail(down()));
     for sms in [retry.layer(mock.clone()), retry.layer(mock.clone())] {
         _ = clock.run(sms.send(&hello(1)));
@@ -656,7 +657,7 @@ fn stack_of_several_retries_briefly_or_as_configured() {
     let three = Schedule::new().attempts(3).unwrap();
     clock.run(stack().schedule(three).build().unwrap().send(&hello(1))).unwrap();
     assert_eq!(one.sent().len(), 2 + 3);
-    let none = Budget::new().share(0.0, 0).unwrap();
+    let none = RetryBudget::new().share(0.0, 0).unwrap();
     clock.run(stack().budget(none).build().unwrap().send(&hello(1))).unwrap();
     assert_eq!(one.sent().len(), 2 + 3 + 1);
 }

@@ -212,7 +212,7 @@ fn lenient_breaker() -> Breaker {
 
 fn retry(clock: &InstantClock) -> Retry {
     Retry::new()
-        .budget(civic_messaging::layer::retry::Budget::new().share(1.0, 1_000).unwrap())
+        .budget(civic_messaging::layer::retry::RetryBudget::new().share(1.0, 1_000).unwrap())
         .clock(clock.clone())
         .random(SeededRandom::new(seed()))
 }

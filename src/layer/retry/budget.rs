@@ -12,14 +12,14 @@ use crate::model::error::{Error, Result};
 ///
 /// ```
 /// use std::time::Duration;
-/// use civic_messaging::layer::retry::Budget;
+/// use civic_messaging::layer::retry::RetryBudget;
 ///
-/// let (mut budget, now) = (Budget::new(), Duration::ZERO);
+/// let (mut budget, now) = (RetryBudget::new(), Duration::ZERO);
 /// (0..1_000).for_each(|_| budget.record_first_attempt(now));
 /// assert_eq!((0..1_000).filter(|_| budget.try_retry(now)).count(), 200);
 /// ```
 #[derive(Clone, Debug)]
-pub struct Budget {
+pub struct RetryBudget {
     share: f64,
     min: f64,
     firsts: f64,
@@ -30,7 +30,7 @@ pub struct Budget {
 /// The time constant of the exponential decay.
 const DECAY: Duration = Duration::from_secs(600);
 
-impl Budget {
+impl RetryBudget {
     /// Creates a budget of a fifth of the first attempts, and at least 10.
     pub const fn new() -> Self {
         Self { share: 0.2, min: 10.0, firsts: 0.0, retries: 0.0, counted: Duration::ZERO }
@@ -74,7 +74,7 @@ impl Budget {
     }
 }
 
-impl Default for Budget {
+impl Default for RetryBudget {
     fn default() -> Self {
         Self::new()
     }
@@ -88,13 +88,13 @@ mod tests {
 
     #[test]
     fn low_volume_service_gets_the_minimum_of_retries() {
-        let mut budget = Budget::new();
+        let mut budget = RetryBudget::new();
         budget.record_first_attempt(Duration::ZERO);
         assert_eq!((0..100).filter(|_| budget.try_retry(Duration::ZERO)).count(), 10);
         let hour = Duration::from_secs(3600);
         assert_eq!((0..100).filter(|_| budget.try_retry(hour)).count(), 9);
         for wrong in [-0.1, 1.1, f64::NAN] {
-            assert_eq!(Budget::new().share(wrong, 0).unwrap_err().field(), Some("share"));
+            assert_eq!(RetryBudget::new().share(wrong, 0).unwrap_err().field(), Some("share"));
         }
     }
 
@@ -104,7 +104,7 @@ mod tests {
         fn retries_never_exceed_the_share(
             steps in proptest::collection::vec((0..2_000_u64, any::<bool>(), 1..50_u32), 1..60)
         ) {
-            let mut budget = Budget::new().share(0.2, 0).unwrap();
+            let mut budget = RetryBudget::new().share(0.2, 0).unwrap();
             let (mut now, mut firsts, mut retries) = (Duration::ZERO, 0_u32, 0_u32);
             for (passed, first, count) in steps {
                 now += Duration::from_secs(passed);

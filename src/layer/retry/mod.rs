@@ -21,7 +21,7 @@ use crate::telemetry;
 
 mod budget;
 mod schedule;
-pub use budget::Budget;
+pub use budget::RetryBudget;
 pub(crate) use schedule::ScheduleWire;
 pub use schedule::{Attempts, Schedule, StopReason};
 
@@ -31,7 +31,7 @@ pub use schedule::{Attempts, Schedule, StopReason};
 /// is retried only within [`Info::resend_window`], in which the gateway recognises the message by its key, or if the
 /// message has [`OnUnknown::Resend`](crate::OnUnknown::Resend). Read-only calls (`poll`, `look_up`,
 /// `fetch_media`, `health`) are retried likewise; `receive`, `send_indicator` and `upload_media`, which consumes its
-/// stream, are not. All calls share one [`Budget`], as do all channels wrapped by the same layer.
+/// stream, are not. All calls share one [`RetryBudget`], as do all channels wrapped by the same layer.
 ///
 /// ```
 /// use civic_messaging::layer::{Layer, Retry};
@@ -50,17 +50,17 @@ pub use schedule::{Attempts, Schedule, StopReason};
 #[derive(Clone, Debug)]
 pub struct Retry {
     schedule: Schedule,
-    budget: Arc<Mutex<Budget>>,
+    budget: Arc<Mutex<RetryBudget>>,
     clock: Arc<dyn Clock>,
     random: Arc<dyn Random>,
 }
 
 impl Retry {
-    /// Creates the layer with [`Schedule::new`] and [`Budget::new`].
+    /// Creates the layer with [`Schedule::new`] and [`RetryBudget::new`].
     pub fn new() -> Self {
         Self {
             schedule: Schedule::new(),
-            budget: Arc::new(Mutex::new(Budget::new())),
+            budget: Arc::new(Mutex::new(RetryBudget::new())),
             clock: Arc::new(SystemClock::new()),
             random: Arc::new(SystemRandom),
         }
@@ -75,7 +75,7 @@ impl Retry {
 
     /// Sets the retry budget.
     #[must_use]
-    pub fn budget(mut self, budget: Budget) -> Self {
+    pub fn budget(mut self, budget: RetryBudget) -> Self {
         self.budget = Arc::new(Mutex::new(budget));
         self
     }
@@ -121,7 +121,7 @@ impl fmt::Debug for Retrying {
 }
 
 impl Retrying {
-    fn budget(&self) -> MutexGuard<'_, Budget> {
+    fn budget(&self) -> MutexGuard<'_, RetryBudget> {
         self.retry.budget.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

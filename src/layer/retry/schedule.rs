@@ -83,7 +83,7 @@ impl Attempts {
 pub enum StopReason {
     /// The schedule's attempts are exhausted.
     Attempts,
-    /// The retry budget is exhausted: see [`Budget`](super::Budget).
+    /// The retry budget is exhausted: see [`RetryBudget`](super::RetryBudget).
     Budget,
     /// The error is not retryable.
     Final,

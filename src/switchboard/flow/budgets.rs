@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use super::super::charge::{self, Charge};
+use super::super::charge::{self, Charge, StoredCharge};
 use super::super::record::{End, Settle};
 use super::super::register::Begun;
 use super::super::status::State;
+use super::register::end_refused;
 use super::{Tx, settle};
 use crate::model::clock::Timestamp;
 
@@ -18,7 +19,7 @@ pub(super) async fn charge_begin<T: Tx>(
 ) -> Result<Option<Begun>, T::Error> {
     let Some(over) = tx.spend(charges).await?.and_then(|n| charges.get(n)) else { return Ok(None) };
     let Some(until) = over.until else {
-        super::register::end_refused(tx, id, &over.reason, now).await?;
+        end_refused(tx, id, &over.reason, now).await?;
         return Ok(Some(Begun::Refused(over.reason.clone())));
     };
     tx.insert_decision(id, "defer", &over.reason, now).await?;
@@ -36,8 +37,9 @@ pub(super) async fn release<T: Tx>(tx: &T, charges: &[Charge]) -> Result<(), T::
 /// Settles the charges of an attempt that ends: what was not sent is released, and what the gateway reports replaces the
 /// estimate.
 pub(super) async fn charge_end<T: Tx>(tx: &T, charges: &str, end: &End) -> Result<(), T::Error> {
-    let changes = charge::read(charges).into_iter().map(|charge| (charge.change(end), charge.counter));
-    change(tx, changes).await
+    let charges = charge::read(charges).into_iter();
+    let settled = |charge: StoredCharge| (charge.change(end.outcome, end.segments, end.price.as_ref()), charge.counter);
+    change(tx, charges.map(settled)).await
 }
 
 /// Releases the charges of attempts whose outcome was unknown, and which were certainly not sent.

@@ -7,10 +7,9 @@ use super::super::directory::{Addressee, Directory, Named, PersonKey};
 use super::super::lanes::kind_of_lane;
 use super::super::record::{Attempt, EventContent, Hold, MessageRow, opt_out_from, opted_out};
 use super::super::register::{
-    Begun, Lift, OptOutEntry, OptOutSource, Preference, PreferenceKind, Standing, Verdict, no_consent, overridden,
+    Lift, OptOutEntry, OptOutSource, Preference, PreferenceKind, Standing, Verdict, no_consent,
 };
-use super::super::status::{PRIORITY_LAST, State};
-use super::budgets::{charge_begin, release};
+use super::super::status::PRIORITY_LAST;
 use super::{Statement, Tx, settle};
 use crate::model::clock::Timestamp;
 use crate::model::event::OptOutScope;
@@ -407,47 +406,4 @@ pub(super) async fn end_refused<T: Tx>(tx: &T, id: i64, reason: &Reason, now: Ti
     let is_unknown = tx.has_unknown_attempt(id).await?;
     settle(tx, id, &opted_out(is_unknown, reason, now)).await?;
     if reason.is_for_medium() { Ok(()) } else { tx.set_fallback(id, None, false).await }
-}
-
-/// Records the start of a send, unless the person opted out or a budget has no room: then the message ends, or waits.
-pub(in super::super) async fn begin<T: Register>(
-    tx: &T,
-    of: &Directory,
-    (hold, lease): (Hold, Option<Timestamp>),
-    attempt: &Attempt,
-    to: &Addressee,
-) -> Result<Begun, T::Error> {
-    tx.lock_register(false).await?;
-    let id = hold.id.0;
-    let mut decided = verdict(tx, of, to, Some(id), attempt.at).await?;
-    if matches!(decided, Verdict::Confirms(_) | Verdict::Stopped(_))
-        && tx.held(hold).await?.is_none_or(|row| row.state == State::Sending)
-    {
-        return Ok(Begun::NotHeld);
-    }
-    if let Verdict::Confirms(entry) = decided
-        && !tx.set_confirmation(entry, id).await?
-    {
-        decided = Verdict::Stopped(Reason::new("opt-out", "another message confirms the person's opt-out"));
-    }
-    if let Verdict::Stopped(reason) = decided {
-        end_refused(tx, id, &reason, attempt.at).await?;
-        return Ok(Begun::Refused(reason));
-    }
-    if !attempt.charges.is_empty() {
-        if tx.held(hold).await?.is_none_or(|row| row.state == State::Sending) {
-            return Ok(Begun::NotHeld);
-        }
-        if let Some(begun) = charge_begin(tx, id, &attempt.charges, attempt.at).await? {
-            return Ok(begun);
-        }
-    }
-    if !tx.begin_attempt(hold, lease, attempt).await? {
-        release(tx, &attempt.charges).await?;
-        return Ok(Begun::NotHeld);
-    }
-    if matches!(decided, Verdict::Overrides) {
-        tx.insert_decision(id, "override", &overridden(), attempt.at).await?;
-    }
-    Ok(Begun::Sending)
 }

@@ -1,6 +1,6 @@
 //! Checks of the declared capabilities.
 
-use super::events::recorded;
+use super::receiving::recorded;
 use crate::channel::{Channel, Indicator};
 use crate::media::MediaStream;
 use crate::model::address::Address;

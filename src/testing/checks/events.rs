@@ -6,23 +6,12 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::outcomes::{members, replaced};
-use super::receiving::{receive, webhooks_with_events};
+use super::receiving::{receive, recorded};
 use crate::model::clock::Timestamp;
 use crate::model::delivery::DeliveryState;
 use crate::model::event::{Envelope, Event, Inbound, InboundContent};
 use crate::testing::run::{CheckResult, OWN, Run, applies, ensure};
 use crate::testing::subject::Webhook;
-
-/// Receives each recorded webhook, and returns its events.
-pub(super) async fn recorded(run: &Run<'_>) -> CheckResult<Vec<(Webhook, Vec<Event>)>> {
-    let mut all = Vec::new();
-    for (nth, webhook) in webhooks_with_events(run)?.into_iter().enumerate() {
-        let channel = run.receiving(&[OWN])?;
-        let events = receive(run, &*channel, nth, &webhook).await?.events;
-        all.push((webhook, events));
-    }
-    Ok(all)
-}
 
 /// Different events of different webhooks have different ids: one of them would be dropped as a duplicate.
 pub(super) async fn event_ids_are_unique_across_webhooks(run: &Run<'_>) -> CheckResult {

@@ -7,8 +7,7 @@ use bytes::Bytes;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-use super::events::recorded;
-use super::receiving::{receive, webhooks_with_events};
+use super::receiving::{receive, recorded, webhooks_with_events};
 use crate::model::event::{Event, InboundContent};
 use crate::testing::run::{CheckError, CheckResult, OTHER, OWN, Pace, Run, applies, elsewhere, ensure, own};
 use crate::testing::subject::{Reception, Webhook};

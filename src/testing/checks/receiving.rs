@@ -7,7 +7,6 @@ use bytes::Bytes;
 use http::StatusCode;
 use memchr::memmem::find;
 
-use super::events::recorded;
 use super::queries::bare;
 use crate::channel::Channel;
 use crate::model::address::{Address, Medium};
@@ -43,6 +42,17 @@ pub(super) async fn receive(
         };
         CheckError::Failed(format!("webhook {} ({}): expected success, got {error}{hint}", nth + 1, webhook.place))
     })
+}
+
+/// Receives each recorded webhook, and returns its events.
+pub(super) async fn recorded(run: &Run<'_>) -> CheckResult<Vec<(Webhook, Vec<Event>)>> {
+    let mut all = Vec::new();
+    for (nth, webhook) in webhooks_with_events(run)?.into_iter().enumerate() {
+        let channel = run.receiving(&[OWN])?;
+        let events = receive(run, &*channel, nth, &webhook).await?.events;
+        all.push((webhook, events));
+    }
+    Ok(all)
 }
 
 /// A recorded webhook returns its events, with the response that its gateway expects.

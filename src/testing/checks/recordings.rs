@@ -4,7 +4,7 @@ use base64::prelude::{BASE64_STANDARD, Engine};
 use http::header::AUTHORIZATION;
 use serde_json::Value;
 
-use super::events::recorded;
+use super::receiving::recorded;
 use crate::model::delivery::DeliveryState;
 use crate::model::event::{Event, opt_out_keyword};
 use crate::testing::request::ReceivedRequest;

@@ -5,8 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Request, StatusCode};
 
-use super::events::recorded;
-use super::receiving::webhooks_with_events;
+use super::receiving::{recorded, webhooks_with_events};
 use crate::channel::Channel;
 use crate::model::error::ErrorKind;
 use crate::model::event::Event;
