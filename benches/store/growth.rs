@@ -1,14 +1,15 @@
 //! What the switchboard's calls cost in a store that has grown: most messages settled, a tenth waiting for their account, as
 //! many events acknowledged. No floor: the same call in a small store is what it is compared with. `claim` is from the
 //! end of `send` until the channel has the message, `waiting` lists what is queued, and `purge` is one transaction of
-//! 200 messages and 200 events.
+//! 200 messages and 200 events. A tenth as many persons as messages wrote, of whom half wait for an answer: `persons` is the
+//! first page of the longest-waiting of them, with their last messages.
 //!
 //! `CIVIC_ROWS` says how many messages (10,000 unless set); docs/evidence has those of a million.
 
 use std::time::{Duration, Instant};
 
 use civic_messaging::rate::Rate;
-use civic_messaging::switchboard::{Line, State, Store, Switchboard};
+use civic_messaging::switchboard::{ConversationFilter, Line, State, Store, Switchboard};
 use civic_messaging::{Address, Message, Mock, Purpose};
 use sha2::{Digest, Sha256};
 use tokio::runtime::Runtime;
@@ -32,14 +33,23 @@ fn rows(schema: &str, numbers: &str, rows: u64) -> String {
     )
 }
 
+/// A conversation of each person who has messages, of which every other one waits.
+fn of_persons(schema: &str, persons: &str) -> String {
+    format!(
+        "INSERT INTO {schema}conversation_state (line, person, address, last, answered, seen, waiting, unread)
+         SELECT 'bulk', {persons}, '{{\"phone\":\"+447700900123\"}}', n, 0, 0, CASE WHEN n % 20 = 0 THEN n END, n % 20 / 10
+         FROM numbers WHERE n % 10 = 0 ORDER BY n LIMIT 100000"
+    )
+}
+
 const TEXT: &str = r#"{"version":1,"to":{"phone":"+447700900123"},"content":{"text":"Hello"}}"#;
 
 pub(crate) fn measure(runtime: &Runtime) {
     let rows = std::env::var("CIVIC_ROWS").ok().and_then(|rows| rows.parse().ok()).unwrap_or(10_000);
     println!("\nmilliseconds a call, with {rows} messages and as many events");
     println!(
-        "{:<12}{:>10}{:>10}{:>10}{:>10}{:>14}{:>10}{:>10}{:>10}{:>10}",
-        "", "open", "send", "claim", "next", "conversation", "list", "waiting", "stats", "purge"
+        "{:<12}{:>10}{:>10}{:>10}{:>10}{:>14}{:>10}{:>10}{:>10}{:>10}{:>10}",
+        "", "open", "send", "claim", "next", "conversation", "persons", "list", "waiting", "stats", "purge"
     );
     runtime.block_on(sqlite(rows));
     #[cfg(feature = "postgres")]
@@ -59,6 +69,8 @@ async fn sqlite(n: u64) {
          SELECT 'bulk', 'd' || n, 'event', '+447700900001', '', n, n FROM numbers"
     );
     db.execute_batch(&events).expect("events");
+    let persons = "'+4477009' || substr('00000' || (n / 10) % 100000, -5)";
+    db.execute_batch(&format!("{numbers} {}", of_persons("", persons))).expect("conversations");
     db.execute_batch("PRAGMA wal_checkpoint(TRUNCATE); PRAGMA journal_mode = DELETE").expect("it is closed");
     drop(db);
     calls("SQLite", &url).await;
@@ -80,6 +92,11 @@ async fn postgres(n: u64) {
          SELECT 'bulk', 'd' || n, 'event', '+447700900001', '', n, n FROM numbers"
     );
     client.batch_execute(&events).await.expect("events");
+    let persons = "'+4477009' || lpad(((n / 10) % 100000)::text, 5, '0')";
+    client
+        .batch_execute(&format!("{numbers} {}", of_persons("civic_messaging.", persons)))
+        .await
+        .expect("conversations");
     client.batch_execute("VACUUM ANALYZE").await.expect("it is counted");
     calls("PostgreSQL", database.url()).await;
 }
@@ -119,9 +136,13 @@ async fn calls(name: &str, url: &str) {
         next.push(took);
         event.expect("it works").expect("there is one").ack().await.expect("it works");
     }
-    let (mut conversation, mut list, mut waiting, mut stats) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    let (mut conversation, mut persons, mut list) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut waiting, mut stats) = (Vec::new(), Vec::new());
     for _ in 0..20 {
         conversation.push(timed(board.conversation("bulk", &to, None, 50)).await.0);
+        let (took, page) = timed(board.conversations("bulk", ConversationFilter::Waiting, None, 50)).await;
+        assert_eq!(page.expect("it works").len(), 50);
+        persons.push(took);
         list.push(timed(board.messages("bulk", State::Accepted, None, 50)).await.0);
         let (took, queued) = timed(board.messages("bulk", State::Queued, None, 50)).await;
         assert_eq!(queued.expect("it works").len(), 50);
@@ -142,6 +163,7 @@ async fn calls(name: &str, url: &str) {
         (median(claims), 10),
         (median(next), 10),
         (median(conversation), 14),
+        (median(persons), 10),
         (median(list), 10),
         (median(waiting), 10),
         (median(stats), 10),

@@ -9,6 +9,7 @@ use async_trait::async_trait;
 
 use super::Line;
 use super::conversation::{Entry, Place};
+use super::conversations::{ConversationFilter, ConversationPlace, ConversationRow};
 use super::directory::{Addressee, Directory, Named};
 use super::file::File;
 use super::lanes::{Claims, Rooms};
@@ -191,6 +192,18 @@ pub(super) trait Engine: fmt::Debug + Send + Sync {
 
     /// Returns the conversation with a person on a line, over all their addresses: newest first, before a place.
     async fn conversation(&self, line: &str, with: &str, before: Option<Place>, max: u32) -> Result<Vec<Entry>>;
+
+    /// Returns conversations of a line, in the order of the filter, after a place.
+    async fn conversations(
+        &self,
+        line: &str,
+        of: ConversationFilter,
+        after: Option<ConversationPlace>,
+        max: u32,
+    ) -> Result<Vec<ConversationRow>>;
+
+    /// Marks a conversation as read. Returns `false` if nothing was unread.
+    async fn mark_read(&self, line: &str, with: &str) -> Result<bool>;
 
     /// Returns the message of this key.
     async fn by_key(&self, line: &str, key: &str) -> Result<Option<Id>>;

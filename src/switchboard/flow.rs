@@ -2,6 +2,7 @@
 
 mod begin;
 mod budgets;
+mod conversations;
 mod register;
 
 use std::borrow::Cow;
@@ -12,9 +13,11 @@ use std::time::Duration;
 pub(super) use self::begin::begin;
 pub(super) use self::budgets::used;
 use self::budgets::{charge_end, release_unknown};
+use self::conversations::{answered, heard, moved};
 pub(super) use self::register::{Register, lift, listed, opt_outs, pseudonymise, verdict};
 use self::register::{opt_out, opt_out_by_message};
 use super::charge::Charge;
+use super::conversations::Heard;
 use super::directory::{Directory, Named};
 use super::fallback::{Answer, FallbackDecision};
 use super::outbox::{self, EXPIRED};
@@ -288,6 +291,16 @@ pub(super) trait Tx {
     /// Drops the fallback of a message, and those of a person's messages of this priority or later.
     fn drop_fallbacks(&self, id: i64, line: &str, names: &[String], from: u8) -> impl Statement<(), Self::Error>;
 
+    /// Records that a person wrote on a line: a message that waits for an answer if `waits`, or an answer of ours that was
+    /// written elsewhere.
+    fn set_heard(&self, heard: &Heard<'_>) -> impl Statement<(), Self::Error>;
+
+    /// Records that a message was an answer: to what its person wrote before it was enqueued, unless it is an auto-reply.
+    fn set_answered(&self, id: i64, now: Timestamp) -> impl Statement<(), Self::Error>;
+
+    /// Merges the conversation with a name into that of an address.
+    fn merge_conversations(&self, line: &str, from: &str, to: &LinkRow) -> impl Statement<(), Self::Error>;
+
     /// Returns the message sent in place of another.
     fn instead_of(&self, id: i64) -> impl Statement<Option<i64>, Self::Error>;
 
@@ -467,7 +480,8 @@ pub(super) async fn finish<T: Register>(tx: &T, of: &Directory, hold: Hold, end:
         tx.lock_register(true).await?;
     }
     tx.lock_message(id, &end.ids).await?;
-    let Some(MessageRow { line, recipient, delivery, attempts, .. }) = tx.held(hold).await? else { return Ok(false) };
+    let Some(row) = tx.held(hold).await? else { return Ok(false) };
+    let MessageRow { line, recipient, delivery, attempts, priority, .. } = row;
     if let Some(charges) = tx.end_attempt(id, attempts, end).await? {
         charge_end(tx, &charges, end).await?;
     }
@@ -487,6 +501,9 @@ pub(super) async fn finish<T: Register>(tx: &T, of: &Directory, hold: Hold, end:
     let from = &[State::Claimed, State::Sending];
     let settled = Settle { state: end.state, due: end.due, reason: end.reason.clone(), from, now: end.now };
     transition(tx, id, &line, delivery.as_deref(), (false, settled.wait()), &settled).await?;
+    if settled.state == State::Accepted {
+        answered(tx, id, priority, end.now).await?;
+    }
     if opted_out {
         opt_out_by_message(tx, of, id, end.now).await?;
     }
@@ -543,13 +560,17 @@ async fn settle_after<T: Tx>(
     wait: Option<Duration>,
     settled: &Settle,
 ) -> Result<Option<String>, T::Error> {
-    let Some(MessageRow { line, state, delivery, .. }) = tx.message(id, None).await? else { return Ok(None) };
+    let Some(row) = tx.message(id, None).await? else { return Ok(None) };
+    let MessageRow { line, state, delivery, priority, .. } = row;
     if !settled.from.contains(&state) {
         return Ok(None);
     }
     // Only a decision of the policy waits outside the order of its conversation.
     let planned = settled.state == State::Deferred;
     transition(tx, id, &line, delivery.as_deref(), (planned, wait), settled).await?;
+    if settled.state == State::Accepted {
+        answered(tx, id, priority, settled.now).await?;
+    }
     Ok(Some(line))
 }
 
@@ -568,7 +589,8 @@ async fn transition<T: Tx>(
         let body = Settled::new(Id(id), settled.state, settled.reason.clone());
         let (line, body) = (Some(line), &serde_json::to_string(&body)?);
         let taken_in = settled.now;
-        let event = EventRow { line, dedupe: None, kind: "settled", person: None, body, files: 0, taken_in };
+        let event =
+            EventRow { line, dedupe: None, kind: "settled", person: None, waits: false, body, files: 0, taken_in };
         tx.insert_event(&event).await?;
     }
     Ok(())
@@ -647,10 +669,14 @@ pub(super) async fn store_events<T: Register>(
         let (dedupe, body) = (Digest::sha256(event.id().as_bytes()).to_string(), serde_json::to_string(event)?);
         let (line, person, files) = (line.as_deref(), person_of(event), incoming.files());
         let (dedupe, kind) = (Some(&*dedupe), "event");
-        if !tx.insert_event(&EventRow { line, dedupe, kind, person, body: &body, files, taken_in: now }).await? {
+        let waits = event.as_answerable().is_some();
+        if !tx.insert_event(&EventRow { line, dedupe, kind, person, waits, body: &body, files, taken_in: now }).await? {
             continue;
         }
         new += 1;
+        if let (Some(line), Event::Inbound(inbound)) = (line, event) {
+            heard(tx, line, inbound, waits, now).await?;
+        }
         if let Event::Delivery(delivery) = event {
             deliver(tx, of, line, delivery, now).await?;
         }
@@ -910,7 +936,7 @@ async fn link<T: Tx>(tx: &T, line: &str, previous: &str, to: &Address, at: Times
     if to.current != previous {
         tx.set_link(line, previous, &to).await?;
     }
-    Ok(())
+    moved(tx, line, previous, &to).await
 }
 
 /// Records the time that a worker sees; `latest` is the latest one that it has seen. Returns by how much the clock was

@@ -17,7 +17,7 @@ use crate::model::clock::Timestamp;
 use crate::model::delivery::DeliveryState;
 use crate::model::digest::Digest;
 use crate::model::error::ErrorKind;
-use crate::model::event::{Delivery, Event};
+use crate::model::event::{Delivery, Event, Inbound};
 use crate::model::id::MessageId;
 use crate::model::info::Info;
 use crate::model::message::{Credits, Message, Money, OnUnknown, Price};
@@ -476,6 +476,8 @@ pub(super) struct EventRow<'a> {
     pub(super) dedupe: Option<&'a str>,
     pub(super) kind: &'static str,
     pub(super) person: Option<&'a str>,
+    /// It waits for an answer.
+    pub(super) waits: bool,
     pub(super) body: &'a str,
     /// The number of its files to fetch, for which it is held back.
     pub(super) files: usize,
@@ -987,7 +989,13 @@ pub(super) fn opted_out(is_unknown: bool, reason: &policy::Reason, now: Timestam
 
 /// Returns the person or the conversation to which an answer to this event is sent.
 pub(super) fn person_of(event: &Event) -> Option<&str> {
-    event.as_inbound().map(|inbound| inbound.reply_address().expose())
+    event.as_inbound().map(|inbound| partner_of(inbound).expose())
+}
+
+/// Returns the person or the conversation of a message: of an echo, to whom it was sent.
+pub(super) fn partner_of(inbound: &Inbound) -> &Address {
+    let to = inbound.to.as_ref().filter(|_| inbound.echo && inbound.envelope.conversation.is_none());
+    to.unwrap_or_else(|| inbound.reply_address())
 }
 
 /// The wait before the first look-up of an unknown outcome, and after each inconclusive one.

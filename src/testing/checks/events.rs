@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::outcomes::{members, replaced};
-use super::receiving::{receive, recorded};
+use super::receiving::{bare, receive, recorded};
 use crate::model::clock::Timestamp;
 use crate::model::delivery::DeliveryState;
 use crate::model::event::{Envelope, Event, Inbound, InboundContent};
@@ -38,7 +38,7 @@ pub(super) async fn event_ids_are_unique_across_webhooks(run: &Run<'_>) -> Check
 fn subject_of(event: &Event) -> Value {
     match event {
         Event::Delivery(delivery) => json!(delivery.state),
-        event => super::queries::bare(event),
+        event => bare(event),
     }
 }
 

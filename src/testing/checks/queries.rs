@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use super::receiving::bare;
 use crate::model::error::Outcome;
 use crate::model::event::Event;
 use crate::model::id::MessageId;
@@ -206,18 +207,6 @@ fn differs(one: &Value, other: &Value, at: &str) -> Option<String> {
         }
         _ => (one != other).then(|| at.to_owned()),
     }
-}
-
-/// Returns an event without its raw bytes and time.
-pub(super) fn bare(event: &Event) -> Value {
-    let mut value = serde_json::to_value(event).unwrap_or_default();
-    for event in value.as_object_mut().into_iter().flat_map(|object| object.values_mut()) {
-        if let Some(envelope) = event.get_mut("envelope").and_then(Value::as_object_mut) {
-            envelope.remove("raw");
-            envelope.remove("at");
-        }
-    }
-    value
 }
 
 /// Each recorded look-up returns its outcome.

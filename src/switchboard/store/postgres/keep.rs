@@ -90,9 +90,14 @@ pub(super) async fn purge(db: &Session, now: Timestamp, max: u32) -> Result<u64,
                      WHERE m.conversation = hashtextextended(c.line || chr(10) || c.person, 0)
                        AND m.line = c.line AND m.recipient = c.person)
                  LIMIT $3 FOR UPDATE SKIP LOCKED)";
+        // A conversation is listed while its last message has content.
+        let listed = "DELETE FROM civic_messaging.conversation_state WHERE (line, person) IN (
+                 SELECT line, person FROM civic_messaging.conversation_state
+                 WHERE line = $1 AND last <= $2 LIMIT $3 FOR UPDATE SKIP LOCKED)";
         purged += (messages.len() + events.len()) as u64
             + db.change(links, &[&line, &until]).await?
             + db.change(marks, &[&line, &until, &max]).await?;
+        db.change(listed, &[&line, &until, &max]).await?;
     }
     // Events of no line are kept as long as the longest retention.
     let events = "SELECT id FROM civic_messaging.event

@@ -23,6 +23,7 @@ use tokio_postgres::{Config, Row};
 
 use super::super::Line;
 use super::super::conversation::{Entry, Place};
+use super::super::conversations::{ConversationFilter, ConversationPlace, ConversationRow};
 use super::super::directory::{Addressee, Directory, Named};
 use super::super::engine::{Engine, Notification};
 use super::super::fallback::Answer;
@@ -57,6 +58,7 @@ macro_rules! mark {
 
 mod budgets;
 mod claim;
+mod conversations;
 mod file;
 mod group;
 mod keep;
@@ -543,6 +545,24 @@ impl Engine for Postgres {
         self.sessions
             .run((line, with), move |db, &(line, with)| Box::pin(conversation(db, line, with, before, max)))
             .await
+    }
+
+    async fn conversations(
+        &self,
+        line: &str,
+        of: ConversationFilter,
+        after: Option<ConversationPlace>,
+        max: u32,
+    ) -> Result<Vec<ConversationRow>> {
+        self.sessions
+            .run((line, after), move |db, (line, after)| {
+                Box::pin(conversations::list(db, line, of, after.as_ref(), max))
+            })
+            .await
+    }
+
+    async fn mark_read(&self, line: &str, with: &str) -> Result<bool> {
+        self.sessions.run((line, with), |db, &(line, with)| Box::pin(conversations::mark_read(db, line, with))).await
     }
 
     async fn by_key(&self, line: &str, key: &str) -> Result<Option<Id>> {

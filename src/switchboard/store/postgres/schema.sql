@@ -169,6 +169,8 @@ CREATE TABLE civic_messaging.event (
     kind TEXT NOT NULL,
     -- The person, if the event is a message.
     person TEXT,
+    -- It waits for an answer.
+    waits BOOLEAN NOT NULL DEFAULT FALSE,
     body TEXT NOT NULL,
     taken_in BIGINT NOT NULL,
     lease BIGINT,
@@ -195,6 +197,26 @@ CREATE INDEX event_waiting ON civic_messaging.event (line, person, id, nacked, h
 CREATE INDEX event_person ON civic_messaging.event (line, person, taken_in, id) WHERE person IS NOT NULL;
 
 CREATE INDEX event_kept ON civic_messaging.event (line, taken_in) WHERE acked IS NOT NULL AND removed IS NULL;
+
+-- The conversations in which a person wrote, by the current name of the person.
+CREATE TABLE civic_messaging.conversation_state (
+    line TEXT NOT NULL,
+    person TEXT COLLATE "C" NOT NULL,
+    address TEXT NOT NULL,
+    -- When the person wrote last, or got the last answer.
+    last BIGINT NOT NULL,
+    -- When the last answer was enqueued.
+    answered BIGINT NOT NULL,
+    -- Up to when messages are read.
+    seen BIGINT NOT NULL,
+    -- The oldest message that waits for an answer.
+    waiting BIGINT,
+    unread INTEGER NOT NULL,
+    PRIMARY KEY (line, person)
+);
+CREATE INDEX conversation_state_last ON civic_messaging.conversation_state (line, last, person);
+CREATE INDEX conversation_state_waiting ON civic_messaging.conversation_state (line, waiting, person) WHERE waiting IS NOT NULL;
+CREATE INDEX conversation_state_unread ON civic_messaging.conversation_state (line, last, person) WHERE unread > 0;
 
 -- How far a person has received and read what an account sent: messages whose send began by then.
 CREATE TABLE civic_messaging.conversation (

@@ -8,6 +8,7 @@ use tokio_postgres::Row;
 use tokio_postgres::types::{FromSql, ToSql};
 
 use super::super::super::charge::Charge;
+use super::super::super::conversations::Heard;
 use super::super::super::engine::Notification;
 use super::super::super::fallback::First;
 use super::super::super::flow::Tx;
@@ -26,7 +27,7 @@ use super::together::{
     AckEvent, EndAttempt, InsertEvent, InsertPart, LockMessage, MessageOf, PromoteHead, SetState, Spend, TakeEarly,
     promote_head,
 };
-use super::{budgets, count, file, indexed, moment, state, statuses, text};
+use super::{budgets, conversations, count, file, indexed, moment, state, statuses, text};
 use crate::model::clock::Timestamp;
 use crate::model::digest::Digest;
 use crate::model::event::Event;
@@ -369,20 +370,21 @@ impl Tx for Session {
     }
 
     async fn insert_event(&self, event: &EventRow<'_>) -> Result<bool, Fault> {
-        if let EventRow { line, dedupe: None, kind, person: None, body, files: 0, taken_in } = event {
+        if let EventRow { line, dedupe: None, kind, person: None, waits: false, body, files: 0, taken_in } = event {
             let line = line.map(|line| indexed(line).into_owned());
             let event = InsertEvent { line, kind, body: (*body).to_owned(), taken_in: taken_in.as_millis() };
             return self.call(event).await;
         }
-        let EventRow { dedupe, kind, body, files, taken_in, .. } = event;
-        let insert = "INSERT INTO civic_messaging.event (line, dedupe, kind, person, body, taken_in, lease, held)
-             VALUES ($1, $2, $3, $4, $5, $6, $7, EXISTS (
+        let EventRow { dedupe, kind, waits, body, files, taken_in, .. } = event;
+        let insert =
+            "INSERT INTO civic_messaging.event (line, dedupe, kind, person, body, taken_in, lease, waits, held)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, EXISTS (
                  SELECT 1 FROM civic_messaging.event WHERE line = $1 AND person = $4
                    AND acked IS NULL AND parked IS NULL AND (nacked OR held)))
              ON CONFLICT (dedupe) WHERE dedupe IS NOT NULL DO NOTHING RETURNING id, held";
         let (line, person) = (event.line.map(indexed), event.person.map(indexed));
         let (at, held_back) = (taken_in.as_millis(), (*files > 0).then(|| taken_in.plus(HELD_BACK).as_millis()));
-        let row = self.row(insert, &[&line, dedupe, kind, &person, body, &at, &held_back]).await?;
+        let row = self.row(insert, &[&line, dedupe, kind, &person, body, &at, &held_back, waits]).await?;
         let Some(id) = first(row.as_ref())? else { return Ok(false) };
         let is_held = row.map_or(Ok(false), |row| row.try_get(1))?;
         if let (true, Some(line), Some(person)) = (is_held, &line, &person) {
@@ -564,6 +566,18 @@ impl Tx for Session {
              WHERE line = $1 AND current IN (SELECT person FROM now)";
         let names: Vec<_> = names.iter().map(|name| text(name)).collect();
         all(&self.rows(of, &[&indexed(line), &names]).await?)
+    }
+
+    async fn set_heard(&self, heard: &Heard<'_>) -> Result<(), Fault> {
+        conversations::set_heard(self, heard).await
+    }
+
+    async fn set_answered(&self, id: i64, now: Timestamp) -> Result<(), Fault> {
+        conversations::set_answered(self, id, now).await
+    }
+
+    async fn merge_conversations(&self, line: &str, from: &str, to: &LinkRow) -> Result<(), Fault> {
+        conversations::merge(self, line, from, to).await
     }
 
     async fn has_reply_since(&self, line: &str, names: &[String], at: Timestamp) -> Result<bool, Fault> {

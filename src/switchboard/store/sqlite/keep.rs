@@ -25,6 +25,11 @@ const OLD_MARKS: &str = "DELETE FROM conversation WHERE (line, person, gateway, 
                AND NOT EXISTS (SELECT 1 FROM message AS m WHERE m.line = c.line AND m.recipient = c.person)
              LIMIT ?2)";
 
+/// A conversation is listed while its last message has content.
+const OLD_CONVERSATIONS: &str = "DELETE FROM conversation_state WHERE (line, person) IN (
+             SELECT c.line, c.person FROM line AS l CROSS JOIN conversation_state AS c ON c.line = l.id
+             WHERE c.last <= ?1 - l.retention LIMIT ?2)";
+
 /// Returns a row if a waiting message, or a waiting fallback, sends a file.
 const GOES_OUT: &str = "SELECT 1 FROM message_file AS f CROSS JOIN message AS m ON m.id = f.message
          WHERE f.sha256 = ?1 AND (m.settled IS NULL OR m.state = 'parked' OR m.fallback_due IS NOT NULL) LIMIT 1";
@@ -102,6 +107,7 @@ pub(super) fn purge(db: &Connection, now: Timestamp, max: u32) -> rusqlite::Resu
         .prepare_cached("DELETE FROM link WHERE at <= ?1 - (SELECT retention FROM line WHERE line.id = link.line)")?
         .execute((now,))?;
     let marks = db.prepare_cached(OLD_MARKS)?.execute((now, max))?;
+    db.prepare_cached(OLD_CONVERSATIONS)?.execute((now, max))?;
     // Oldest first.
     let early = db
         .prepare_cached(
@@ -237,6 +243,7 @@ mod tests {
             (OLD_MESSAGES, &["INDEX message_kept (line=? AND settled>? AND settled<?"]),
             (GOES_OUT, &["SEARCH f USING PRIMARY KEY (sha256=?)"]),
             (OLD_MARKS, &["INDEX conversation_heard (line=? AND heard<?"]),
+            (OLD_CONVERSATIONS, &["INDEX conversation_state_last (line=? AND last<?"]),
             (UNREAD[0], &["INDEX event_open_line"]),
             (UNREAD[1], &["INDEX event_waiting"]),
             (OLD_EVENTS, &["INDEX event_kept (line=? AND taken_in<?"]),

@@ -14,6 +14,7 @@ use tokio::sync::oneshot;
 
 use super::super::Line;
 use super::super::conversation::{Entry, Place};
+use super::super::conversations::{ConversationFilter, ConversationPlace, ConversationRow};
 use super::super::directory::{Addressee, Directory, Named};
 use super::super::engine::Engine;
 use super::super::file::File;
@@ -47,6 +48,7 @@ macro_rules! mark {
 
 mod budgets;
 mod claim;
+mod conversations;
 mod file;
 mod keep;
 mod log;
@@ -607,6 +609,22 @@ impl Engine for Sqlite {
     async fn conversation(&self, line: &str, with: &str, before: Option<Place>, max: u32) -> Result<Vec<Entry>> {
         let (line, with) = (line.to_owned(), with.to_owned());
         self.look(move |db| conversation(db, &line, &with, before, max)).await
+    }
+
+    async fn conversations(
+        &self,
+        line: &str,
+        of: ConversationFilter,
+        after: Option<ConversationPlace>,
+        max: u32,
+    ) -> Result<Vec<ConversationRow>> {
+        let line = line.to_owned();
+        self.look(move |db| conversations::list(db, &line, of, after.as_ref(), max)).await
+    }
+
+    async fn mark_read(&self, line: &str, with: &str) -> Result<bool> {
+        let (line, with) = (line.to_owned(), with.to_owned());
+        self.run(move |db| conversations::mark_read(db, &line, &with)).await
     }
 
     async fn by_key(&self, line: &str, key: &str) -> Result<Option<Id>> {

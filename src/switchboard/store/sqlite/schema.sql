@@ -141,6 +141,8 @@ CREATE TABLE event (
     kind TEXT NOT NULL,
     -- The person, if the event is a message.
     person TEXT,
+    -- It waits for an answer.
+    waits INTEGER NOT NULL DEFAULT 0,
     body TEXT NOT NULL,
     taken_in INTEGER NOT NULL,
     lease INTEGER,
@@ -167,6 +169,26 @@ CREATE INDEX event_waiting ON event (line, person, id, nacked, held)
 CREATE INDEX event_person ON event (line, person, taken_in, id) WHERE person IS NOT NULL;
 
 CREATE INDEX event_kept ON event (line, taken_in) WHERE acked IS NOT NULL AND removed IS NULL;
+
+-- The conversations in which a person wrote, by the current name of the person.
+CREATE TABLE conversation_state (
+    line TEXT NOT NULL,
+    person TEXT NOT NULL,
+    address TEXT NOT NULL,
+    -- When the person wrote last, or got the last answer.
+    last INTEGER NOT NULL,
+    -- When the last answer was enqueued.
+    answered INTEGER NOT NULL,
+    -- Up to when messages are read.
+    seen INTEGER NOT NULL,
+    -- The oldest message that waits for an answer.
+    waiting INTEGER,
+    unread INTEGER NOT NULL,
+    PRIMARY KEY (line, person)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX conversation_state_last ON conversation_state (line, last, person);
+CREATE INDEX conversation_state_waiting ON conversation_state (line, waiting, person) WHERE waiting IS NOT NULL;
+CREATE INDEX conversation_state_unread ON conversation_state (line, last, person) WHERE unread > 0;
 
 -- How far a person has received and read what an account sent: messages whose send began by then.
 CREATE TABLE conversation (

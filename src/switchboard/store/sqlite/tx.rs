@@ -9,6 +9,7 @@ use std::time::Duration;
 use rusqlite::{Connection, OptionalExtension, Params, Row, params};
 
 use super::super::super::charge::Charge;
+use super::super::super::conversations::Heard;
 use super::super::super::fallback::First;
 use super::super::super::flow::Tx;
 use super::super::super::lanes::lane_of;
@@ -19,7 +20,7 @@ use super::super::super::record::{
     PutOff, RELEASED_MAX, RESTORED, Settle, Written, reached,
 };
 use super::super::super::status::{State, Status, priority};
-use super::{budgets, claim, status};
+use super::{budgets, claim, conversations, status};
 use crate::model::clock::Timestamp;
 use crate::model::digest::Digest;
 use crate::model::id::MessageId;
@@ -455,15 +456,15 @@ impl Tx for Db<'_> {
     }
 
     fn insert_event(&self, event: &EventRow<'_>) -> Done<bool> {
-        let EventRow { line, dedupe, kind, person, body, files, taken_in } = *event;
-        let insert = "INSERT OR IGNORE INTO event (line, dedupe, kind, person, body, taken_in, lease, held)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, EXISTS (
+        let EventRow { line, dedupe, kind, person, waits, body, files, taken_in } = *event;
+        let insert = "INSERT OR IGNORE INTO event (line, dedupe, kind, person, body, taken_in, lease, waits, held)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, EXISTS (
                  SELECT 1 FROM event WHERE line = ?1 AND person = ?4
                    AND acked IS NULL AND parked IS NULL AND (nacked OR held)))";
         let file = "INSERT INTO file (event, n, state, due) VALUES (?1, ?2, 'waiting', ?3)";
         done_all(|| {
             let held_back = (files > 0).then(|| taken_in.plus(HELD_BACK));
-            if self.change(insert, (line, dedupe, kind, person, body, taken_in, held_back))? == 0 {
+            if self.change(insert, (line, dedupe, kind, person, body, taken_in, held_back, waits))? == 0 {
                 return Ok(false);
             }
             let id = self.0.last_insert_rowid();
@@ -598,6 +599,18 @@ impl Tx for Db<'_> {
             }
             Ok(all.into_iter().collect())
         })
+    }
+
+    fn set_heard(&self, heard: &Heard<'_>) -> Done<()> {
+        done(conversations::set_heard(self.0, heard))
+    }
+
+    fn set_answered(&self, id: i64, now: Timestamp) -> Done<()> {
+        done(conversations::set_answered(self.0, id, now))
+    }
+
+    fn merge_conversations(&self, line: &str, from: &str, to: &LinkRow) -> Done<()> {
+        done(conversations::merge(self.0, line, from, to))
     }
 
     fn has_reply_since(&self, line: &str, names: &[String], at: Timestamp) -> Done<bool> {

@@ -13,6 +13,7 @@ mod opt_outs;
 mod retention;
 mod sends;
 mod statuses;
+mod waiting;
 
 use std::time::Duration;
 
@@ -29,6 +30,7 @@ use self::opt_outs::*;
 use self::retention::*;
 use self::sends::*;
 use self::statuses::*;
+use self::waiting::*;
 use super::super::conversation::Entry;
 use super::super::directory::{Addressee, Named};
 use super::super::fallback::{Answer, Fallback};
@@ -46,7 +48,7 @@ use crate::model::address::{Address, Medium, Phone};
 use crate::model::delivery::DeliveryState;
 use crate::model::digest::Digest;
 use crate::model::error::ErrorKind;
-use crate::model::event::{Delivery, DeliveryOf, Envelope, Inbound, InboundContent, OptOutScope, Raw};
+use crate::model::event::{Delivery, DeliveryOf, Envelope, Event, Inbound, InboundContent, OptOutScope, Raw};
 use crate::model::id::AccountId;
 use crate::model::message::{Credits, Message, Money, OnUnknown, Purpose};
 use crate::model::poll::Cursor;
@@ -117,6 +119,8 @@ each! {
     unknown_outcome_is_released_once_it_was_not_sent
     attempt_left_by_a_crash_stays_charged
     budget_is_exact_under_concurrency
+    waiting_conversations_match_the_model
+    late_acceptance_answers_what_was_there_before
     key_belongs_to_one_message
     claim_prefers_urgent_and_then_older_messages
     conversation_has_one_claim_at_a_time
