@@ -88,16 +88,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
         }
         // Gateways deliver webhooks at least once: send each twice.
         for _ in 0..2 {
-            assert_eq!(
-                client
-                    .post(format!("http://{address}/webhooks/notify"))
-                    .bearer_auth(TOKEN)
-                    .body(inbound(n))
-                    .send()
-                    .await?
-                    .status(),
-                200
-            );
+            let post = client.post(format!("http://{address}/webhooks/notify")).bearer_auth(TOKEN).body(inbound(n));
+            assert_eq!(post.send().await?.status(), 200);
         }
     }
     let store = switchboard(&database, &gateway.base_url()).await?;

@@ -43,6 +43,7 @@
 //! | `sqlite`, `sqlite-system` | the switchboard's store in SQLite: bundled, or the system's | no |
 //! | `postgres` | the switchboard's store in PostgreSQL | no |
 //! | `axum` | the switchboard's webhooks as an axum router, and `webhook::Request` as an extractor | no |
+//! | `cli` | the program `civic-messaging`, and nothing of the library | no |
 //! | `testing` | the conformance suite and the fake gateway | no |
 #![cfg_attr(docsrs, feature(doc_cfg))]
 // The front page links to what a build with fewer features lacks.
@@ -202,11 +203,16 @@ pub mod rate {
 
 #[cfg(doc)]
 pub mod docs {
-    //! Guides: writing an adapter, layers, operations, and what each gateway supports.
+    //! Guides: writing an adapter, the command line, layers, operations, and what each gateway supports.
 
     #[cfg(feature = "testing")]
     pub mod adapter {
         #![doc = include_str!("../docs/adapter.md")]
+    }
+
+    #[cfg(feature = "cli")]
+    pub mod command_line {
+        #![doc = include_str!("../docs/command_line.md")]
     }
 
     pub mod layers {

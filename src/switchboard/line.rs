@@ -10,13 +10,14 @@ use super::directory::{LineRules, OptOutReach};
 use super::outbox::NextSuppliers;
 use super::record::Attempt;
 use super::{account, account_id};
-use crate::channel::Channel;
+use crate::channel::{Channel, ChannelExt};
 use crate::model::address::{Address, Medium};
 use crate::model::clock::Timestamp;
 use crate::model::error::{Error, Result};
 use crate::model::event::Envelope;
 use crate::model::info::Info;
 use crate::model::message::Message;
+use crate::plan::Plan;
 use crate::policy::auto_reply::{self, Language, OutOfHours};
 use crate::policy::hours::Hours;
 
@@ -240,6 +241,39 @@ impl Line {
         self
     }
 
+    /// Returns the channels, the preferred supplier of each medium first.
+    pub fn channels(&self) -> &[Arc<dyn Channel>] {
+        &self.channels
+    }
+
+    /// Returns the plan of a message, by the channel that [`Switchboard::send`](super::Switchboard::send) tries first.
+    ///
+    /// It is offline, and asks no rule of the switchboard.
+    ///
+    /// ```
+    /// use civic_messaging::switchboard::Line;
+    /// use civic_messaging::{Address, Message, Mock};
+    ///
+    /// let line = Line::new("enquiries").channel(Mock::whatsapp()).channel(Mock::sms());
+    /// let to = Address::phone("07700 900123")?;
+    /// assert_eq!(line.plan(&Message::text(to, "â".repeat(71)))?.segments(), Some(2)); // by SMS
+    /// let to = Address::whatsapp("07700 900123")?;
+    /// assert_eq!(line.plan(&Message::text(to, "â".repeat(71)))?.segments(), Some(0));
+    /// assert!(line.plan(&Message::text(Address::x("44196397")?, "Hello")).is_err());
+    /// # Ok::<(), civic_messaging::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidRecipient`](crate::ErrorKind::InvalidRecipient) if no channel of the line reaches the recipient.
+    pub fn plan(&self, message: &Message) -> Result<Plan> {
+        let suppliers = self.suppliers(&message.to);
+        let able = suppliers.iter().find(|channel| channel.info().check(message).is_ok());
+        match able.or(suppliers.first()) {
+            Some(channel) => Ok(channel.plan(message)),
+            None => Err(self.unreachable()),
+        }
+    }
+
     /// Returns the channels to poll; `has_route` if a route has the line.
     pub(super) fn polled(&self, has_route: bool) -> impl Iterator<Item = &Arc<dyn Channel>> {
         self.channels.iter().filter(move |channel| {
@@ -357,15 +391,13 @@ impl Line {
                 Err(error) => drop(wrong.get_or_insert(error)),
             }
         }
-        let nobody = || {
-            let media: Vec<_> = self.channels.iter().map(|channel| channel.info().medium.as_str()).collect();
-            Error::recipient(format!(
-                "cannot be reached by any channel of the line {}: it has {}",
-                self.id,
-                media.join(", ")
-            ))
-        };
-        Err(wrong.unwrap_or_else(nobody))
+        Err(wrong.unwrap_or_else(|| self.unreachable()))
+    }
+
+    fn unreachable(&self) -> Error {
+        let media: Vec<_> = self.channels.iter().map(|channel| channel.info().medium.as_str()).collect();
+        let has = media.join(", ");
+        Error::recipient(format!("cannot be reached by any channel of the line {}: it has {has}", self.id))
     }
 
     /// Returns the channels that reach an address, all of one medium: SMS for a plain phone number, if the line has it.

@@ -26,6 +26,7 @@ const ORDER: &[&[&str]] = &[
     &["switchboard"],
     &["axum"],
     &["testing"],
+    &["cli"],
 ];
 
 /// Modules whose files must not import each other in a cycle.

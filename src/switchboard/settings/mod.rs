@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -81,6 +81,7 @@ const DAY: Duration = Duration::from_secs(24 * 3600);
 /// "#)?;
 /// let configuration = Configuration::new(&settings, &Registry::standard(), &Context::new())?;
 /// assert_eq!(configuration.lines()[0].controller.as_deref(), Some("Exampleshire Council"));
+/// assert_eq!((configuration.store_file(), configuration.media_folder()), (Some(std::path::Path::new("council.db")), None));
 /// // let switchboard = configuration.open().await?.build()?;
 ///
 /// let wrong = settings.set("lines.enquiries.hourse", "Mon-Fri").set("routes.meta", "enquiries");
@@ -130,6 +131,25 @@ impl Configuration {
     /// Returns the routes, each with its lines.
     pub fn routes(&self) -> impl Iterator<Item = (&str, &[String])> {
         self.parts.routes.iter().map(|(name, lines)| (&**name, &**lines))
+    }
+
+    /// Returns the file of a SQLite store, or `None` for another store.
+    pub fn store_file(&self) -> Option<&Path> {
+        let path = self.parts.url.expose().strip_prefix("sqlite:")?;
+        Some(Path::new(path)).filter(|path| *path != Path::new(":memory:"))
+    }
+
+    /// Returns the folder for the files of messages, if it is set.
+    pub fn media_folder(&self) -> Option<&Path> {
+        self.parts.folder.as_deref()
+    }
+
+    /// Opens the store alone, for what needs no lines, such as [`Store::hold_after_restore`].
+    ///
+    /// # Errors
+    /// Those of [`Store::open`].
+    pub async fn open_store(&self) -> Result<Store> {
+        Store::open(self.parts.url.expose()).await
     }
 
     /// Opens the store, and returns a builder to which more can be added. A policy set there replaces the `[rules]`. The folder of `[media]` is
