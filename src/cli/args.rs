@@ -33,7 +33,7 @@ pub(crate) struct Common {
     /// Do what cannot be undone without asking
     #[arg(long, global = true)]
     pub(crate) yes: bool,
-    /// Replace a value of the file, such as gateways.notify.base_url=https://…
+    /// Replace a text of the file, such as gateways.notify.base_url=https://…
     #[arg(long, global = true, value_name = "NAME=VALUE")]
     pub(crate) set: Vec<String>,
 }

@@ -29,7 +29,7 @@ pub(crate) fn run(args: &Args, common: &Common) -> Result<Code, Failure> {
     for line in configuration.lines() {
         let yes = |is: bool| if is { "yes" } else { "-" }.to_owned();
         let days = line.retention.map(|retention| format!("{} days", retention.as_secs() / 86_400));
-        lines.row(vec![
+        lines.row([
             line.id.clone(),
             line.name.clone(),
             line.controller.clone().unwrap_or_else(|| "-".to_owned()),
@@ -42,7 +42,7 @@ pub(crate) fn run(args: &Args, common: &Common) -> Result<Code, Failure> {
     }
     lines.print();
     let mut routes = Table::new(&["route", "lines"]);
-    configuration.routes().for_each(|(name, lines)| routes.row(vec![format!("/{name}"), lines.join(", ")]));
+    configuration.routes().for_each(|(name, lines)| routes.row([format!("/{name}"), lines.join(", ")]));
     if !routes.is_empty() {
         print("");
         routes.print();

@@ -44,7 +44,7 @@ pub(crate) async fn run(args: Args, common: &Common) -> Result<Code, Failure> {
     for entry in &entries {
         let (direction, state, text) = cells(entry, files(&switchboard, entry).await?.len());
         let text = if show { text } else { format!("({} characters)", text.chars().count()) };
-        table.row(vec![entry.at.to_string(), direction.to_owned(), state, text]);
+        table.row([entry.at.to_string(), direction.to_owned(), state, text]);
     }
     match table.is_empty() {
         true => print("nothing was written"),

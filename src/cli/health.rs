@@ -33,7 +33,7 @@ fn table(channels: &[ChannelHealth]) -> Table {
             let (line, medium) = (channel.line.clone(), channel.medium.to_string());
             let of_channel = [line, channel.gateway.to_owned(), medium];
             let of_check = [check, result, detail].map(str::to_owned);
-            table.row(of_channel.into_iter().chain(of_check).collect());
+            table.row(of_channel.into_iter().chain(of_check));
         };
         match &channel.health {
             Ok(health) => health.checks.iter().for_each(|check| {

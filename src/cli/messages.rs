@@ -80,13 +80,13 @@ async fn one(switchboard: &Switchboard, id: Id, common: &Common) -> Result<Code,
         ("instead of", status.instead_of.map(|id| id.to_string())),
     ] {
         if let Some(value) = value {
-            table.row(vec![name.to_owned(), value]);
+            table.row([name.to_owned(), value]);
         }
     }
     table.print();
     let mut attempts = Table::new(&["begun", "ended", "gateway", "outcome", "code"]);
     for attempt in &status.history {
-        attempts.row(vec![
+        attempts.row([
             attempt.begun.to_string(),
             attempt.ended.map(|ended| ended.to_string()).unwrap_or_default(),
             attempt.gateway.clone(),
@@ -121,7 +121,7 @@ async fn list(switchboard: &Switchboard, lines: &[Line], args: &Args, common: &C
     let mut table = Table::new(&["id", "line", "state", "recipient", "tag", "due", "tries", "reason"]);
     for status in &found {
         let recipient = status.recipient.as_ref().map(|to| person::shown(to, common.show_personal_data));
-        table.row(vec![
+        table.row([
             status.id.to_string(),
             status.line.clone(),
             status.state.as_str().to_owned(),

@@ -151,7 +151,7 @@ async fn list(opt_outs: &OptOuts, line: &str, common: &Common) -> Result<Code, F
             Some(Value::String(name)) => name.clone(),
             _ => "officer".to_owned(),
         };
-        table.row(vec![
+        table.row([
             if persons.is_empty() { "erased".to_owned() } else { persons.join(" ") },
             shape.get("scope").and_then(Value::as_str).unwrap_or_default().to_owned(),
             entry.medium.as_ref().map_or("all", |medium| medium.as_str()).to_owned(),
@@ -179,7 +179,7 @@ async fn import(opt_outs: &OptOuts, line: &str, list: &Path, officer: &str, comm
     } else {
         print(&format!("{} recorded, {} unchanged, {} problems", import.recorded, import.unchanged, problems.len()));
         let mut table = Table::new(&["line", "column", "problem"]);
-        problems.iter().for_each(|one| table.row(vec![one.line.to_string(), one.column.to_string(), one.rule.clone()]));
+        problems.iter().for_each(|one| table.row([one.line.to_string(), one.column.to_string(), one.rule.clone()]));
         if !table.is_empty() {
             table.print();
         }

@@ -28,8 +28,8 @@ impl Table {
         Self { head: head.to_vec(), rows: Vec::new() }
     }
 
-    pub(crate) fn row(&mut self, cells: Vec<String>) {
-        self.rows.push(cells.iter().map(|cell| plain(cell)).collect());
+    pub(crate) fn row(&mut self, cells: impl IntoIterator<Item = String>) {
+        self.rows.push(cells.into_iter().map(|cell| plain(&cell)).collect());
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -73,8 +73,8 @@ mod tests {
     #[test]
     fn columns_are_aligned_and_controls_removed() {
         let mut table = Table::new(&["line", "text"]);
-        table.row(vec!["enquiries".to_owned(), "a\u{1b}[31mb\nc".to_owned()]);
-        table.row(vec!["ŵ".to_owned(), String::new()]);
+        table.row(["enquiries".to_owned(), "a\u{1b}[31mb\nc".to_owned()]);
+        table.row(["ŵ".to_owned(), String::new()]);
         assert_eq!(table.text(), "LINE       TEXT\nenquiries  a [31mb c\nŵ\n");
     }
 }

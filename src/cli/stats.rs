@@ -33,7 +33,7 @@ pub(crate) async fn run(args: &Args, common: &Common) -> Result<Code, Failure> {
     ]);
     for (line, counts) in &stats.lines {
         let count = |states: &[State]| states.iter().map(|state| counts.count(*state)).sum::<u64>().to_string();
-        table.row(vec![
+        table.row([
             line.clone().unwrap_or_else(|| "(none)".to_owned()),
             count(&[State::Queued, State::Deferred, State::Claimed, State::Sending]),
             count(&[State::Accepted]),

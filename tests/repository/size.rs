@@ -46,3 +46,12 @@ fn axum_feature_adds_no_runtime_and_no_server() {
         assert!(!holds(&all, heavy), "{heavy}");
     }
 }
+
+#[test]
+fn command_line_adds_no_c_build_but_sqlite() {
+    let all = crates(&["--features", "cli"]);
+    assert!(all.len() <= 140, "{} crates: {all:#?}", all.len());
+    for heavy in ["aws-lc-sys", "chrono", "console", "indicatif", "openssl", "regex", "rustix"] {
+        assert!(!holds(&all, heavy), "{heavy}");
+    }
+}

@@ -17,6 +17,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use self::api::Api;
+use self::signals::Signals;
 use super::args::Common;
 use super::failure::{Code, Failure};
 use super::open;
@@ -93,6 +94,8 @@ pub(crate) async fn run(args: Args, common: &Common) -> Result<Code, Failure> {
             Some((bind(args.api, "--api").await?, router))
         }
     };
+    // Before somebody learns that the service runs, and stops it.
+    let signals = Signals::new()?;
     announce(&webhooks.0, api.as_ref().map(|(listener, _)| listener), &args.webhook_path, common)?;
     let (stop, stopped) = watch::channel(false);
     let mut servers = JoinSet::new();
@@ -104,7 +107,7 @@ pub(crate) async fn run(args: Args, common: &Common) -> Result<Code, Failure> {
     if args.acknowledge_events {
         tokio::spawn(acknowledge(switchboard.clone()));
     }
-    tokio::spawn(signals::watch(stop));
+    tokio::spawn(signals.watch(stop));
     let report = switchboard.run(signals::fired(stopped)).await?;
     _ = tokio::time::timeout(CLOSE_MAX, async { while servers.join_next().await.is_some() {} }).await;
     finish(report, common);

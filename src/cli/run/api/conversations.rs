@@ -42,7 +42,7 @@ const REPLY_WITHIN: u32 = 200;
 
 pub(super) async fn read(State(api): State<Api>, bytes: Bytes) -> Answer {
     let Read { line, person, before, limit: max } = body(&bytes)?;
-    let before = before.map(cursor).transpose()?;
+    let before = before.as_ref().map(cursor).transpose()?;
     let max = limit(max);
     let entries = api.switchboard().conversation(&line, &person, before.as_ref(), max).await?;
     let mut shapes = Vec::new();
@@ -60,7 +60,7 @@ fn place(entry: &Entry) -> Value {
 }
 
 /// Returns an entry at this place.
-fn cursor(place: Value) -> Result<Entry, Refusal> {
+fn cursor(place: &Value) -> Result<Entry, Refusal> {
     let entry = json!({ "at": place.get("at"), "content": { "theirs": null }, "place": place });
     serde_json::from_value(entry).map_err(|_| wrong("before", "must be the `next` of an answer"))
 }
