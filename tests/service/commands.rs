@@ -2,10 +2,12 @@
 
 use std::io::Write;
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
+use civic_messaging::testing::{SocketFault, Step};
 use serde_json::{Value, json};
 
-use super::council::{Council, FILE, until};
+use super::council::{ACCEPTED_BY_NOTIFY, Council, FILE, until};
 
 const AT: &str = "2026-11-24T10:00:00Z";
 
@@ -153,8 +155,7 @@ async fn commands_work_beside_the_service_and_mask_persons() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn unknown_outcome_has_its_exit_code() {
     let council = Council::new().await;
-    let lost = civic_messaging::testing::SocketFault::ResetAfterRequest;
-    council.meta.expects(civic_messaging::testing::Step::any().breaks(lost));
+    council.meta.expects(Step::any().breaks(SocketFault::ResetAfterRequest));
     let service = council.start(AT);
     let words = ["send", FILE, "--line", "leader", "--to", "whatsapp:+447700900123", "--text", "Hello", "--wait"];
     let (code, shown, _) = council.run(AT, &words);
@@ -206,13 +207,29 @@ async fn register_is_imported_exported_and_lifted_with_yes() {
     assert_eq!(opt_outs(&record).1, "recorded\n");
 }
 
-#[tokio::test]
-async fn service_stops_within_its_time_and_reports() {
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn stop_waits_for_what_is_in_flight() {
     let council = Council::new().await;
+    let slow = SocketFault::Drip(Duration::from_millis(10));
+    council.notify.expects(Step::any().answers(201, ACCEPTED_BY_NOTIFY).breaks(slow));
     let service = council.start(AT);
-    until(async || service.outside("/health").send().await.ok().filter(|answer| answer.status() == 200)).await;
-    let (code, report) = service.terminate();
-    assert_eq!((code, report), (0, json!({ "stopped": { "unfinished": 0 } })));
+    let (status, message) = service.send(json!({ "phone": "+447700900123" }), "On Thursday.", "notice").await;
+    assert_eq!(status, 200, "{message}");
+    until(async || (council.notify.accepted("On Thursday.") == 1).then_some(())).await;
+    let terminated = tokio::task::block_in_place(|| service.terminate());
+    assert_eq!(terminated, (0, json!({ "stopped": { "unfinished": 0 } })));
+    let (_, shown, _) = council.run(AT, &["messages", FILE, &message["id"].to_string(), "--json"]);
+    assert_eq!(json(&shown)["state"], "accepted");
+}
+
+#[tokio::test]
+async fn events_are_acknowledged_where_nobody_reads_them() {
+    let council = Council::new().await;
+    let service = council.start_with(AT, &["--acknowledge-events"]);
+    service.sms(1, "447700900123", AT, "When is my bin day?").await;
+    until(async || (service.stats().await["unread"] == 0).then_some(())).await;
+    assert_eq!(service.post("/v1/events", json!({})).await, json!({ "events": [] }));
+    assert_eq!(service.conversation(json!({ "phone": "+447700900123" })).await.len(), 1);
 }
 
 #[tokio::test]
@@ -224,4 +241,29 @@ async fn text_comes_from_standard_input() {
     let output = child.wait_with_output().unwrap();
     let shown = json(&String::from_utf8(output.stdout).unwrap());
     assert_eq!((&shown["plan"]["encoding"], &shown["plan"]["segments"]), (&json!("ucs2"), &json!(1)));
+}
+
+#[test]
+fn documentation_names_every_command_and_option() {
+    let page = include_str!("../../docs/command_line.md");
+    let help = |words: &[&str]| {
+        let output = Command::new(env!("CARGO_BIN_EXE_civic-messaging")).args(words).arg("--help").output().unwrap();
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let commands = |text: &str| {
+        let listed = text.split("Commands:").nth(1).unwrap().split("Options:").next().unwrap().to_owned();
+        let names = listed.lines().filter_map(|line| line.split_whitespace().next().map(str::to_owned));
+        names.filter(|name| name != "help").collect::<Vec<_>>()
+    };
+    let all = commands(&help(&[]));
+    assert_eq!(all.len(), 10);
+    let mut pages: Vec<String> = all.iter().map(|command| help(&[command])).collect();
+    pages.extend(commands(&help(&["opt-outs"])).iter().map(|action| help(&["opt-outs", action])));
+    let names = all.iter().map(|command| format!("`{command} "));
+    let options = pages.iter().flat_map(|text| text.split_whitespace()).filter(|word| word.starts_with("--"));
+    let options =
+        options.filter_map(|word| word.split(['[', '=']).next()).filter(|word| !["--help", "--version"].contains(word));
+    let missing: Vec<_> =
+        names.chain(options.map(str::to_owned)).filter(|word| !page.contains(word.as_str())).collect();
+    assert!(missing.is_empty(), "{missing:?}");
 }

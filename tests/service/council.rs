@@ -94,9 +94,14 @@ impl Council {
 
     /// Starts the service at this time.
     pub(super) fn start(&self, at: &str) -> Service<'_> {
+        self.start_with(at, &[])
+    }
+
+    /// Starts the service at this time, with more options.
+    pub(super) fn start_with(&self, at: &str, options: &[&str]) -> Service<'_> {
         let log = std::fs::File::options().create(true).append(true).open(self.folder.join("log")).unwrap();
         let listen = ["--webhooks", "127.0.0.1:0", "--api", "127.0.0.1:0", "--health", "--metrics", "--json"];
-        let words = [&["run", FILE, "--log-level", "debug"], &listen[..]].concat();
+        let words = [&["run", FILE, "--log-level", "debug"], &listen[..], options].concat();
         let mut child = self.command(at, &words).stdout(Stdio::piped()).stderr(log).spawn().unwrap();
         let mut output = BufReader::new(child.stdout.take().unwrap());
         let mut line = String::new();

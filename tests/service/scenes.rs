@@ -28,7 +28,7 @@ fn photo(council: &Council, n: u32, caption: Option<&str>) -> Value {
 
 /// The texts that a gateway accepted and that contain this text.
 fn texts(gateway: &civic_messaging::testing::FakeGateway, part: &str) -> Vec<String> {
-    let accepted = gateway.asked().into_iter().filter(|request| request.accepted);
+    let accepted = gateway.requests().into_iter().filter(|request| request.accepted);
     accepted.flat_map(|request| request.texts()).filter(|text| text.contains(part)).collect()
 }
 
@@ -222,6 +222,6 @@ async fn scene_7_promotion_without_consent_is_refused() {
     let (code, shown, error) = council.run(at, &[&words[..], &["marketing"]].concat());
     assert_eq!((code, &*shown), (1, ""));
     assert!(error.contains("no consent of the person to marketing is recorded"), "{error}");
-    assert!(council.notify.asked().is_empty());
+    assert!(council.notify.requests().is_empty());
     council.assert_log_is_clean(&["leisure", "Half price"]);
 }
