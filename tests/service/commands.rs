@@ -167,6 +167,23 @@ async fn unknown_outcome_has_its_exit_code() {
     // Nobody sends it now.
     let words = ["send", FILE, "--line", "enquiries", "--to", "07700900123", "--text", "Hello", "--wait=0"];
     assert_eq!(council.run(AT, &words).0, 4);
+    // It may have been sent since the backup.
+    let (code, shown, _) = council.run(AT, &["hold-after-restore", FILE, "--at", "2026-11-20T02:00:00Z", "--yes"]);
+    assert_eq!((code, &*shown), (0, "1 message is held\n"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn health_fails_with_a_channel_and_shows_no_secret() {
+    let council = Council::new().await;
+    council.start(AT).kill();
+    let (code, shown, _) = council.run(AT, &["health", FILE]);
+    assert_eq!(code, 1);
+    // Nobody answers for X.
+    let of_x: Vec<_> = shown.lines().filter(|line| line.contains("x        x")).collect();
+    assert!(of_x.len() == 1 && of_x[0].contains("no connection could be made"), "{shown}");
+    let (code, json, _) = council.run(AT, &["health", FILE, "--json"]);
+    assert_eq!((code, self::json(&json)["channels"].as_array().unwrap().len()), (1, 9));
+    assert!(!shown.contains("canary") && !json.contains("canary"));
 }
 
 #[tokio::test]
