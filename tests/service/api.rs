@@ -147,6 +147,55 @@ async fn opt_out_is_recorded_checked_and_lifted() {
     let (status, message) = service.send(person, "A notice.", "notice").await;
     assert_eq!(status, 200, "{message}");
     service.until(&message["id"], "accepted").await;
+    for n in 1..=5 {
+        let person = json!({ "phone": format!("+44770090020{n}") });
+        let record = json!({ "line": "enquiries", "person": person, "officer": "J. Jones" });
+        assert_eq!(service.post("/v1/opt-outs", record).await, json!({ "recorded": true }));
+    }
+    let (mut listed, mut after) = (Vec::new(), json!(0));
+    loop {
+        let page = service.get(&format!("/v1/opt-outs?line=enquiries&limit=2&after={after}")).await;
+        let page = page["opt_outs"].as_array().unwrap().clone();
+        let Some(last) = page.last() else { break };
+        assert!(page.len() <= 2);
+        after = last["id"].clone();
+        listed.extend(page.iter().map(|entry| entry["addresses"][0]["phone"].clone()));
+    }
+    assert_eq!(listed, (1..=5).map(|n| format!("+44770090020{n}")).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn answers_have_documented_members_only() {
+    let council = Council::new().await;
+    let service = council.start(AT);
+    service.whatsapp(NUMBER, AT, json!({ "id": "wamid.in", "type": "text", "text": { "body": "Hello?" } })).await;
+    let person = json!({ "whatsapp": { "phone": "+447700900123" } });
+    let reply = json!({ "line": "enquiries", "person": person, "text": "Good morning." });
+    let message = service.post("/v1/reply", reply).await;
+    service.until(&message["id"], "accepted").await;
+    let record = json!({ "line": "enquiries", "person": person, "officer": "J. Jones", "note": "by letter" });
+    service.post("/v1/opt-outs", record).await;
+    let plan = json!({ "line": "enquiries", "message": { "to": person, "content": { "text": "Hello" } } });
+    let stats = service.stats().await;
+    let shapes = [
+        service.get(&format!("/v1/messages/{}", message["id"])).await,
+        service.post("/v1/plan", plan).await,
+        service.conversation(person.clone()).await[0].clone(),
+        service.conversation(person).await[1].clone(),
+        service.post("/v1/events", json!({})).await["events"][0].clone(),
+        service.get("/v1/opt-outs?line=enquiries").await["opt_outs"][0].clone(),
+        service.get("/v1/health").await["channels"][0].clone(),
+        service.get("/v1/lines").await["lines"][0].clone(),
+        stats,
+    ];
+    let page = include_str!("../../docs/command_line.md");
+    for shape in &shapes {
+        let members: Vec<_> = shape.as_object().unwrap().keys().collect();
+        assert!(members.len() > 1, "{shape}");
+        for member in members {
+            assert!(page.contains(&format!("`{member}`")), "{member} of {shape} is not documented");
+        }
+    }
 }
 
 #[tokio::test]

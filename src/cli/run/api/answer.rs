@@ -145,7 +145,7 @@ impl Query {
 }
 
 /// The maximum number of items in an answer.
-pub(super) const ITEMS_MAX: u32 = 500;
+const ITEMS_MAX: u32 = 500;
 
 /// Returns the number of items to answer with.
 pub(super) fn limit(asked: Option<u32>) -> u32 {

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::super::super::shapes;
 use super::Api;
-use super::answer::{Answer, ITEMS_MAX, Query, Reply, body};
+use super::answer::{Answer, Query, Reply, body, limit};
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -41,20 +41,22 @@ pub(super) struct Check {
     person: Address,
 }
 
-/// Answers with the whole register of a line.
 pub(super) async fn list(State(api): State<Api>, query: RawQuery) -> Answer {
     let mut query = Query::new(&query);
-    let line = query.required("line")?;
+    let (line, after, max) = (query.required("line")?, query.number("after")?, limit(query.number("limit")?));
     query.finish()?;
-    let (opt_outs, mut all) = (api.switchboard().opt_outs(), Vec::<OptOutEntry>::new());
-    loop {
-        let page = opt_outs.list(&line, all.last(), ITEMS_MAX).await?;
-        if page.is_empty() {
-            break;
-        }
-        all.extend(page);
-    }
-    Ok(Reply(json!({ "opt_outs": all.iter().map(|entry| shapes::opt_out(entry, true)).collect::<Value>() })))
+    let after = after.and_then(place);
+    let page = api.switchboard().opt_outs().list(&line, after.as_ref(), max).await?;
+    Ok(Reply(json!({ "opt_outs": page.iter().map(|entry| shapes::opt_out(entry, true)).collect::<Value>() })))
+}
+
+/// Returns an entry with this id, of which only the place in the list counts.
+fn place(id: i64) -> Option<OptOutEntry> {
+    let nobody = json!({
+        "addresses": [], "fingerprints": [], "controller": null, "line": null, "scope": "all", "medium": null,
+        "source": "keyword", "note": null, "at": 0, "id": id,
+    });
+    serde_json::from_value(nobody).ok()
 }
 
 pub(super) async fn record(State(api): State<Api>, bytes: Bytes) -> Answer {
@@ -77,4 +79,15 @@ pub(super) async fn check(State(api): State<Api>, bytes: Bytes) -> Answer {
 pub(super) async fn lift(State(api): State<Api>, bytes: Bytes) -> Answer {
     let Lift { line, person, officer } = body(&bytes)?;
     Ok(Reply(json!({ "lifted": api.switchboard().opt_outs().lift(&line, &person, &officer).await? })))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn place_of_an_id_is_an_entry() {
+        let entry = place(4711).unwrap();
+        assert_eq!(shapes::opt_out(&entry, true)["id"], 4711);
+    }
 }
