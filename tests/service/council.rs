@@ -40,6 +40,8 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// A council's folder and gateways, which outlive the service.
 pub(super) struct Council {
     folder: PathBuf,
+    /// The configuration.
+    pub(super) file: String,
     /// WhatsApp and Messenger.
     pub(super) meta: FakeGateway,
     /// Text messages.
@@ -51,18 +53,31 @@ pub(super) struct Council {
 
 impl Council {
     pub(super) async fn new() -> Self {
+        Self::with("").await
+    }
+
+    /// Creates a council with more tables in its file.
+    pub(super) async fn with(tables: &str) -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         let name = format!("civic-service-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
         let folder = std::env::temp_dir().join(name);
         // A killed process with the same id may have left one.
         _ = std::fs::remove_dir_all(&folder);
         std::fs::create_dir(&folder).unwrap();
+        let file = match tables {
+            "" => FILE.to_owned(),
+            _ => {
+                let own = folder.join("council.toml");
+                std::fs::write(&own, format!("{}\n{tables}", std::fs::read_to_string(FILE).unwrap())).unwrap();
+                own.display().to_string()
+            }
+        };
         let (meta, notify, files) =
             (FakeGateway::start().await, FakeGateway::start().await, FakeGateway::start().await);
         meta.always(Step::any().answers(200, r#"{"messaging_product":"whatsapp","messages":[{"id":"wamid.out"}]}"#));
         notify.always(Step::any().answers(201, ACCEPTED_BY_NOTIFY));
         files.always(Step::any().answers(200, "a fallen tree").response_header("content-type", "image/jpeg"));
-        Self { folder, meta, notify, files, client: client() }
+        Self { folder, file, meta, notify, files, client: client() }
     }
 
     /// Returns a command of the program, at this time.
@@ -101,7 +116,7 @@ impl Council {
     pub(super) fn start_with(&self, at: &str, options: &[&str]) -> Service<'_> {
         let log = std::fs::File::options().create(true).append(true).open(self.folder.join("log")).unwrap();
         let listen = ["--webhooks", "127.0.0.1:0", "--api", "127.0.0.1:0", "--health", "--metrics", "--json"];
-        let words = [&["run", FILE, "--log-level", "debug"], &listen[..], options].concat();
+        let words = [&["run", &*self.file, "--log-level", "debug"], &listen[..], options].concat();
         let mut child = self.command(at, &words).stdout(Stdio::piped()).stderr(log).spawn().unwrap();
         let mut output = BufReader::new(child.stdout.take().unwrap());
         let mut line = String::new();

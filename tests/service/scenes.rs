@@ -5,7 +5,7 @@ use std::time::Duration;
 use civic_messaging::testing::{SocketFault, Step};
 use serde_json::{Value, json};
 
-use super::council::{ACCEPTED_BY_NOTIFY, Council, FILE, until};
+use super::council::{ACCEPTED_BY_NOTIFY, Council, FILE, Service, until};
 
 const NUMBER: &str = "447700900123";
 
@@ -224,4 +224,56 @@ async fn scene_7_promotion_without_consent_is_refused() {
     assert!(error.contains("no consent of the person to marketing is recorded"), "{error}");
     assert!(council.notify.requests().is_empty());
     council.assert_log_is_clean(&["leisure", "Half price"]);
+}
+
+#[tokio::test]
+async fn scene_11_spent_budget_stops_bulk_and_not_replies() {
+    let budget = r#"
+        [[budgets]]
+        name = "reminders"
+        messages = 5
+        per = "day"
+        tag = "council-tax"
+        exempt = ["reply"]
+    "#;
+    let council = Council::with(budget).await;
+    let at = "2026-11-24T10:00:00Z";
+    let service = council.start(at);
+    let remind = async |service: &Service<'_>, n: u32| {
+        let message = json!({
+            "to": { "phone": format!("+4477009001{n:02}") }, "content": { "text": format!("Reminder {n} is here.") },
+            "tag": "council-tax", "key": format!("council-tax-{n}"),
+        });
+        service.post("/v1/messages", json!({ "line": "enquiries", "message": message })).await["id"].clone()
+    };
+    for n in 1..=4 {
+        remind(&service, n).await;
+    }
+    // In the middle of the broadcast.
+    service.kill();
+
+    let service = council.start("2026-11-24T10:01:00Z");
+    for n in 1..=8 {
+        remind(&service, n).await;
+    }
+    let counts = until(async || {
+        let counts = service.stats().await["messages"].clone();
+        let count = |state: &str| counts[state].as_u64().unwrap_or(0);
+        (count("accepted") + count("unknown") + count("refused") == 8).then(|| [count("refused"), count("unknown")])
+    })
+    .await;
+    let [refused, unknown] = counts;
+    let sent: Vec<_> = (1..=8).map(|n| council.notify.accepted(&format!("Reminder {n} "))).collect();
+    assert_eq!(refused, 3, "{unknown} unknown, sent: {sent:?}");
+    assert!(sent.iter().all(|copies| *copies <= 1) && sent.iter().sum::<usize>() <= 5, "{sent:?}");
+    // A reply goes.
+    service.sms(1, NUMBER, at, "What do I owe?").await;
+    let reply = json!({ "line": "enquiries", "person": sms(), "text": "Nothing any more." });
+    let id = service.post("/v1/reply", reply).await["id"].clone();
+    service.until(&id, "accepted").await;
+    // The officer sees how many were not sent, and why.
+    let (code, shown, _) = council.run(at, &["messages", &council.file, "--line", "enquiries", "--state", "refused"]);
+    assert_eq!(code, 0);
+    assert_eq!(shown.matches("the budget reminders of this day is spent").count(), 3, "{shown}");
+    council.assert_log_is_clean(&["Reminder", "Nothing any more"]);
 }
