@@ -61,7 +61,7 @@ pub(crate) enum Command {
     Settle(settle::Args),
     /// List, record, lift, import or export opt-outs
     OptOuts(opt_outs::Args),
-    /// Count messages and events by line
+    /// Count messages and events by line, and show the budgets
     Stats(stats::Args),
     /// Check the health of each channel
     Health(health::Args),

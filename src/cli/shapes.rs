@@ -5,7 +5,10 @@
 
 use civic_messaging::Inbound;
 use civic_messaging::plan::Plan;
-use civic_messaging::switchboard::{ChannelHealth, Counts, Entry, EntryContent, File, OptOutEntry, Stats, Status};
+use civic_messaging::policy::budgets::BudgetCap;
+use civic_messaging::switchboard::{
+    BudgetState, ChannelHealth, Counts, Entry, EntryContent, File, OptOutEntry, Stats, Status,
+};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
@@ -98,8 +101,29 @@ pub(crate) fn opt_out(entry: &OptOutEntry, show: bool) -> Value {
     without(value(entry), if show { &[] } else { &["addresses", "note"] })
 }
 
-/// Returns the counts of all lines.
-pub(crate) fn stats(stats: &Stats) -> Value {
+/// Returns the state of a budget.
+fn budget(budget: &BudgetState) -> Value {
+    json!({
+        "name": budget.name,
+        "per": value(&budget.period),
+        "ends": budget.ends,
+        "cap": amount(budget.cap),
+        "used": amount(budget.used),
+    })
+}
+
+/// Returns a number of messages or segments, or money, as text.
+pub(crate) fn amount(cap: BudgetCap) -> String {
+    match cap {
+        BudgetCap::Messages(messages) => format!("{messages} messages"),
+        BudgetCap::Segments(segments) => format!("{segments} segments"),
+        BudgetCap::Money(money) => money.to_string(),
+        _ => String::new(),
+    }
+}
+
+/// Returns the counts of all lines, and the budgets.
+pub(crate) fn stats(stats: &Stats, budgets: &[BudgetState]) -> Value {
     let line = |(line, counts): (&Option<String>, &Counts)| {
         json!({
             "line": line,
@@ -123,7 +147,11 @@ pub(crate) fn stats(stats: &Stats) -> Value {
             "reason": one.reason,
         })
     });
-    json!({ "lines": stats.lines.iter().map(line).collect::<Value>(), "suspended": suspended.collect::<Value>() })
+    json!({
+        "lines": stats.lines.iter().map(line).collect::<Value>(),
+        "budgets": budgets.iter().map(budget).collect::<Value>(),
+        "suspended": suspended.collect::<Value>(),
+    })
 }
 
 /// Returns the health of a channel.

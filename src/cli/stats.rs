@@ -1,19 +1,19 @@
-//! `civic-messaging stats`: counts by line.
+//! `civic-messaging stats`: counts by line, and budgets.
 
 use civic_messaging::switchboard::State;
 
 use super::args::{Common, FileOnly};
 use super::failure::{Code, Failure};
-use super::output::{Table, print_json};
+use super::output::{Table, print, print_json};
 use super::{open, shapes};
 
 pub(crate) type Args = FileOnly;
 
 pub(crate) async fn run(args: &Args, common: &Common) -> Result<Code, Failure> {
     let (switchboard, _) = open::switchboard(&args.file, common).await?;
-    let stats = switchboard.stats().await?;
+    let (stats, budgets) = (switchboard.stats().await?, switchboard.budgets().await?);
     if common.json {
-        print_json(&shapes::stats(&stats));
+        print_json(&shapes::stats(&stats, &budgets));
         return Ok(Code::Done);
     }
     let mut table = Table::new(&[
@@ -50,5 +50,14 @@ pub(crate) async fn run(args: &Args, common: &Common) -> Result<Code, Failure> {
         ]);
     }
     table.print();
+    let mut table = Table::new(&["budget", "used", "cap", "until"]);
+    for budget in budgets {
+        let [used, cap] = [budget.used, budget.cap].map(shapes::amount);
+        table.row([budget.name, used, cap, budget.ends.to_string()]);
+    }
+    if !table.is_empty() {
+        print("");
+        table.print();
+    }
     Ok(Code::Done)
 }

@@ -275,5 +275,10 @@ async fn scene_11_spent_budget_stops_bulk_and_not_replies() {
     let (code, shown, _) = council.run(at, &["messages", &council.file, "--line", "enquiries", "--state", "refused"]);
     assert_eq!(code, 0);
     assert_eq!(shown.matches("the budget reminders of this day is spent").count(), 3, "{shown}");
+    let budgets = service.get("/v1/stats").await["budgets"].clone();
+    let reminders = budgets.as_array().unwrap().iter().find(|budget| budget["name"] == "reminders").unwrap();
+    assert_eq!((&reminders["used"], &reminders["per"]), (&json!("5 messages"), &json!("day")), "{budgets}");
+    let (_, shown, _) = council.run(at, &["stats", &council.file]);
+    assert!(shown.contains("reminders  5 messages  5 messages"), "{shown}");
     council.assert_log_is_clean(&["Reminder", "Nothing any more"]);
 }

@@ -16,7 +16,8 @@ pub(super) async fn lines(State(api): State<Api>) -> Reply {
 }
 
 pub(super) async fn stats(State(api): State<Api>) -> Answer {
-    Ok(Reply(shapes::stats(&api.switchboard().stats().await?)))
+    let switchboard = api.switchboard();
+    Ok(Reply(shapes::stats(&switchboard.stats().await?, &switchboard.budgets().await?)))
 }
 
 pub(super) async fn health(State(api): State<Api>) -> Reply {
