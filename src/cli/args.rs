@@ -53,7 +53,7 @@ pub(crate) enum Command {
     Run(run::Args),
     /// Send a text: --mock needs no file and no account
     Send(send::Args),
-    /// Show conversations
+    /// List who waits for an answer, or show a conversation
     Conversations(conversations::Args),
     /// List messages by state, or show one
     Messages(messages::Args),

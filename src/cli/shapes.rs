@@ -7,7 +7,7 @@ use civic_messaging::Inbound;
 use civic_messaging::plan::Plan;
 use civic_messaging::policy::budgets::BudgetCap;
 use civic_messaging::switchboard::{
-    BudgetState, ChannelHealth, Counts, Entry, EntryContent, File, OptOutEntry, Stats, Status,
+    BudgetState, ChannelHealth, ConversationSummary, Counts, Entry, EntryContent, File, OptOutEntry, Stats, Status,
 };
 use serde::Serialize;
 use serde_json::{Map, Value, json};
@@ -45,6 +45,17 @@ pub(crate) fn plan(plan: &Plan) -> Value {
         "losses": losses,
         "notes": notes,
         "problems": problems,
+    })
+}
+
+/// Returns a conversation in a list. `files` are those of its last entry.
+pub(crate) fn conversation(summary: &ConversationSummary, files: &[File], show: bool) -> Value {
+    json!({
+        "person": Some(value(&summary.person)).filter(|_| show),
+        "at": summary.at,
+        "waiting_since": summary.waiting_since,
+        "unread": summary.unread,
+        "last": summary.last.as_ref().map(|last| entry(last, files, show)),
     })
 }
 

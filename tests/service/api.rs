@@ -116,6 +116,50 @@ async fn conversation_is_read_page_by_page_and_answered_once() {
 }
 
 #[tokio::test]
+async fn waiting_person_is_listed_until_answered() {
+    let council = Council::new().await;
+    let service = council.start(AT);
+    for n in 1..=3 {
+        service.sms(n, &format!("44770090012{n}"), AT, &format!("Question {n}?")).await;
+    }
+    let (mut listed, mut after) = (Vec::new(), Value::Null);
+    loop {
+        let page = json!({ "line": "enquiries", "filter": "waiting", "after": after, "limit": 2 });
+        let page = service.post("/v1/conversations", page).await;
+        for conversation in page["conversations"].as_array().unwrap() {
+            assert_eq!((&conversation["unread"], &conversation["last"]["direction"]), (&json!(1), &json!("in")));
+            listed.push(conversation["last"]["content"]["text"].clone());
+        }
+        after = page["next"].clone();
+        if after.is_null() {
+            break;
+        }
+    }
+    listed.sort_by_key(ToString::to_string);
+    assert_eq!(listed, ["Question 1?", "Question 2?", "Question 3?"]);
+    let person = json!({ "phone": "+447700900123" });
+    let reply = json!({ "line": "enquiries", "person": person, "text": "Yes." });
+    let id = service.post("/v1/reply", reply).await["id"].clone();
+    service.until(&id, "accepted").await;
+    let waiting = json!({ "line": "enquiries", "filter": "waiting" });
+    let list = service.post("/v1/conversations", waiting).await;
+    assert_eq!(list["conversations"].as_array().unwrap().len(), 2, "{list}");
+    let other = json!({ "line": "enquiries", "person": { "phone": "+447700900122" } });
+    assert_eq!(service.post("/v1/conversation/read", other.clone()).await, json!({ "read": true }));
+    assert_eq!(service.post("/v1/conversation/read", other).await, json!({ "read": false }));
+
+    let of = ["conversations", super::council::FILE, "--line", "enquiries"];
+    let (code, shown, _) = council.run(AT, &of);
+    assert_eq!((code, shown.lines().count()), (0, 3), "{shown}");
+    assert!(!shown.contains("7700900") && !shown.contains("Question"), "{shown}");
+    let (_, shown, _) = council.run(AT, &[&of[..], &["--filter", "unread", "--show-personal-data"]].concat());
+    assert!(shown.contains("phone:+447700900121") && shown.contains("Question 1?"), "{shown}");
+    assert!(!shown.contains("Question 2?") && !shown.contains("Question 3?"), "{shown}");
+    let (_, shown, _) = council.run(AT, &[&of[..], &["--json"]].concat());
+    assert!(!shown.contains("7700900") && shown.contains("waiting_since"), "{shown}");
+}
+
+#[tokio::test]
 async fn event_comes_until_it_is_acknowledged() {
     let council = Council::new().await;
     let service = council.start(AT);

@@ -5,15 +5,34 @@ use axum::extract::{RawQuery, State};
 use axum::http::header::{CONTENT_DISPOSITION, CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS};
 use axum::response::{IntoResponse, Response};
 use civic_messaging::media::MediaStore;
-use civic_messaging::switchboard::{Entry, EntryContent, EventId};
+use civic_messaging::switchboard::{ConversationFilter, ConversationSummary, Entry, EntryContent, EventId};
 use civic_messaging::{Address, Inbound};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::super::super::conversations::files;
+use super::super::super::conversations::{files, last_files};
 use super::super::super::shapes;
 use super::Api;
 use super::answer::{Answer, Query, Refusal, Reply, body, limit, wrong};
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct List {
+    line: String,
+    #[serde(default)]
+    filter: ConversationFilter,
+    #[serde(default)]
+    after: Option<Value>,
+    #[serde(default)]
+    limit: Option<u32>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct MarkRead {
+    line: String,
+    person: Address,
+}
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -39,6 +58,30 @@ pub(super) struct Write {
 
 /// The number of entries in which a message to answer is searched.
 const REPLY_WITHIN: u32 = 200;
+
+pub(super) async fn list(State(api): State<Api>, bytes: Bytes) -> Answer {
+    let List { line, filter, after, limit: max } = body(&bytes)?;
+    let wrong_place = |_| wrong("after", "must be the `next` of an answer");
+    let after = after.map(serde_json::from_value::<ConversationSummary>).transpose().map_err(wrong_place)?;
+    let max = limit(max);
+    let all = api.switchboard().conversations(&line, filter, after.as_ref(), max).await?;
+    let mut shapes = Vec::new();
+    for summary in &all {
+        shapes.push(shapes::conversation(summary, &last_files(api.switchboard(), summary).await?, true));
+    }
+    let is_full = all.len() >= usize::try_from(max).unwrap_or(usize::MAX);
+    let next = all.into_iter().next_back().filter(|_| is_full).map(|mut last| {
+        // Its content is not needed.
+        last.last = None;
+        shapes::value(&last)
+    });
+    Ok(Reply(json!({ "conversations": shapes, "next": next })))
+}
+
+pub(super) async fn mark_read(State(api): State<Api>, bytes: Bytes) -> Answer {
+    let MarkRead { line, person } = body(&bytes)?;
+    Ok(Reply(json!({ "read": api.switchboard().mark_read(&line, &person).await? })))
+}
 
 pub(super) async fn read(State(api): State<Api>, bytes: Bytes) -> Answer {
     let Read { line, person, before, limit: max } = body(&bytes)?;
