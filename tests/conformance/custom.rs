@@ -263,8 +263,11 @@ impl Subject for Kannel {
             )
             .accepts(["case-26-4712"]),
             refusal(202, "3: Queued for later delivery").accepts(["case-26-4711"]),
-            refusal(403, "Authorization failed for sendsms").fails(ErrorKind::Forbidden),
-            refusal(400, "Empty receiver number not allowed, rejected").fails(ErrorKind::Rejected),
+            refusal(403, "Authorization failed for sendsms").fails(ErrorKind::Unauthenticated),
+            refusal(400, "Empty receiver number not allowed, rejected").fails(ErrorKind::InvalidRecipient),
+            refusal(400, "Number(s) has/have been denied by white- and/or black-lists.")
+                .fails(ErrorKind::InvalidRecipient),
+            refusal(400, "Something new").fails(ErrorKind::Rejected),
             refusal(503, "Temporal failure, try again later.").fails(ErrorKind::Unavailable).unknown(),
         ]
     }
