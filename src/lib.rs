@@ -108,6 +108,8 @@ pub use gateway::meta::{self, Meta};
 pub use gateway::notify::{self, Notify};
 #[cfg(feature = "twilio")]
 pub use gateway::twilio::{self, Twilio};
+#[cfg(feature = "vonage")]
+pub use gateway::vonage::{self, Vonage};
 #[cfg(feature = "x")]
 pub use gateway::x::{self, X};
 pub use mock::Mock;

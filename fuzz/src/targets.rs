@@ -27,7 +27,7 @@ use civic_messaging::transport::{Body, Transport, TransportError};
 use civic_messaging::webhook::{BearerToken, Form, HmacSha256, Request, Scheme, SignatureEncoding, SigningSecret};
 use civic_messaging::{
     Address, Channel, Context, Custom, Error, ErrorKind, Event, Medium, Meta, Notify, Registry, Secret, Settings,
-    Timestamp, Twilio, X, async_trait, meta, notify, twilio, x,
+    Timestamp, Twilio, Vonage, X, async_trait, meta, notify, twilio, vonage, x,
 };
 use http::header::AUTHORIZATION;
 use http::{HeaderName, HeaderValue, Method, Uri};
@@ -50,6 +50,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("settings", settings),
     ("twilio_webhook", twilio_webhook),
     ("verifier", verifier),
+    ("vonage_webhook", vonage_webhook),
     ("x_webhook", x_webhook),
 ];
 
@@ -67,6 +68,7 @@ const TWILIO_URL: &str = "https://sms.example.gov.uk";
 const NOTIFY_KEY: &str = "my_test_key-26785a09-ab16-4eb0-8407-a37497a57506-3d844edf-8d35-48ac-975b-e847b4f122b0";
 const NOTIFY_TEMPLATE: &str = "5484cfca-668a-4c18-afb1-5ddd0e3521b1";
 const NOTIFY_TOKEN: &str = "a-long-bearer-token";
+const VONAGE_KEY: &str = include_str!("../../tests/fixtures/vonage/private_key.pem");
 /// What nobody who sends a forged webhook knows.
 const UNKNOWN: &str = "8f6e2b0d-unknown-to-everybody-outside";
 /// Sun, 22 Nov 2026 12:00:00 GMT.
@@ -125,6 +127,17 @@ pub fn messenger_webhook(body: &[u8]) {
         LazyLock::new(|| HmacSha256::new(META_SIGNATURE, "sha256=", SignatureEncoding::Hex, [signing(META_SECRET)]));
     let signature = SCHEME.sign(body).unwrap();
     is_read(&*CHANNEL, &post("/messenger", META_SIGNATURE, &signature, body));
+}
+
+/// Any body that Vonage signed is read, and everything in it can be kept.
+pub fn vonage_webhook(body: &[u8]) {
+    static CHANNEL: LazyLock<Vonage> = LazyLock::new(|| {
+        let config = vonage::Config::new("78d335fa-323d-0114-9c3d-d6f0d48968cf", VONAGE_KEY, "+447700900456");
+        Vonage::sms_with(config.unwrap().signature_secret(UNKNOWN).unwrap(), &context()).unwrap()
+    });
+    static SCHEME: LazyLock<vonage::WebhookToken> = LazyLock::new(|| vonage::WebhookToken::new([signing(UNKNOWN)]));
+    let signature = SCHEME.sign(body, NOON).unwrap();
+    is_read(&*CHANNEL, &post("/vonage", AUTHORIZATION, &signature, body).arrived_at(NOON));
 }
 
 /// Any body that X signed is read, and everything in it can be kept; one that its handshake could have signed is refused.
@@ -616,7 +629,7 @@ fn connects_or_says_why(settings: &Settings) {
 
 /// Whether this place in a configuration is a secret's, and not the account's that it owns.
 fn is_secret(place: &str) -> bool {
-    const SECRETS: [&str; 14] = [
+    const SECRETS: [&str; 16] = [
         "access_token",
         "access_token_secret",
         "app_secrets",
@@ -627,8 +640,10 @@ fn is_secret(place: &str) -> bool {
         "consumer_key",
         "consumer_secret",
         "previous_auth_tokens",
+        "private_key",
         "refresh_token",
         "shared_keys",
+        "signature_secrets",
         "verify_token",
         "webhook_secrets",
     ];

@@ -12,5 +12,7 @@ pub mod meta;
 pub mod notify;
 #[cfg(feature = "twilio")]
 pub mod twilio;
+#[cfg(feature = "vonage")]
+pub mod vonage;
 #[cfg(feature = "x")]
 pub mod x;

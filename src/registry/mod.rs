@@ -98,6 +98,8 @@ impl Registry {
         let registry = registry.register("notify", crate::gateway::notify::connect);
         #[cfg(feature = "twilio")]
         let registry = registry.register("twilio", crate::gateway::twilio::connect);
+        #[cfg(feature = "vonage")]
+        let registry = registry.register("vonage", crate::gateway::vonage::connect);
         #[cfg(feature = "x")]
         let registry = registry.register("x", crate::gateway::x::connect);
         registry

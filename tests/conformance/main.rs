@@ -8,6 +8,7 @@
     feature = "meta",
     feature = "notify",
     feature = "twilio",
+    feature = "vonage",
     feature = "x"
 ))]
 
@@ -20,6 +21,7 @@ mod mock;
 mod notify;
 mod support;
 mod twilio;
+mod vonage;
 mod x;
 
 use std::path::{Path, PathBuf};

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use civic_messaging::{Channel, Meta, Mock, Notify, Twilio, X};
+use civic_messaging::{Channel, Meta, Mock, Notify, Twilio, Vonage, X};
 
 use crate::boundaries::{Source, sources};
 
@@ -56,5 +56,6 @@ fn channels_are_cloned() {
     is_cloned::<Mock>();
     is_cloned::<Notify>();
     is_cloned::<Twilio>();
+    is_cloned::<Vonage>();
     is_cloned::<X>();
 }

@@ -1,5 +1,12 @@
 //! Webhooks that are malformed, hostile, or were once read wrongly, for all gateways.
-#![cfg(all(feature = "meta", feature = "notify", feature = "twilio", feature = "x"))]
+#![cfg(all(
+    feature = "custom",
+    feature = "meta",
+    feature = "notify",
+    feature = "twilio",
+    feature = "vonage",
+    feature = "x"
+))]
 
 mod cases;
 #[cfg(feature = "toml")]

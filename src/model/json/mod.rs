@@ -282,7 +282,7 @@ impl<'a> Deserialize<'a> for Name<'a> {
 }
 
 /// Removes the members of an object that are `null`: the optional ones of a request that are not set.
-#[cfg(any(feature = "meta", feature = "notify", feature = "x"))]
+#[cfg(any(feature = "meta", feature = "notify", feature = "vonage", feature = "x"))]
 pub(crate) fn without_nulls(mut value: serde_json::Value) -> serde_json::Value {
     if let serde_json::Value::Object(members) = &mut value {
         members.retain(|_, member| !member.is_null());
