@@ -8,11 +8,13 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use super::Line;
+use super::campaign::Campaign;
 use super::conversation::{Entry, Place};
 use super::conversations::{ConversationFilter, ConversationPlace, ConversationRow};
 use super::directory::{Addressee, Directory, Named};
 use super::file::File;
 use super::lanes::{Claims, Rooms};
+use super::messages::{CancelledPart, MessageFilter};
 use super::record::{
     Answers, Attempt, Bounded, Claimed, ClaimedFile, End, Enqueued, EventFilter, FallbackResults, FallbackRow, Fetched,
     FileHold, Hold, InboxEvent, Incoming, Leases, New, PutOff, Recovered, Reserved, Ruling, Settle, Unbounded, Wait,
@@ -38,6 +40,9 @@ pub(super) trait Engine: fmt::Debug + Send + Sync {
 
     /// Stores a message, unless its recipient opted out. The same key of the same line returns the stored one.
     async fn enqueue(&self, new: New) -> Result<Enqueued>;
+
+    /// Stores messages in one transaction, each unless its recipient opted out, and returns the results in their order.
+    async fn enqueue_all(&self, all: Vec<New>) -> Result<Vec<Enqueued>>;
 
     /// Stores a message and acknowledges an event, or neither if a different message has the key.
     async fn enqueue_and_ack(&self, new: New, event: i64) -> Result<Enqueued>;
@@ -147,8 +152,21 @@ pub(super) trait Engine: fmt::Debug + Send + Sync {
     /// Drops the fallback of a message that is unknown or parked; others are unchanged.
     async fn hold_fallback(&self, id: Id) -> Result<()>;
 
-    /// Returns the messages of a line in this state, oldest first, after one.
-    async fn messages(&self, line: &str, state: State, after: Option<Id>, max: u32) -> Result<Vec<Status>>;
+    /// Returns the messages of a line that match a filter, oldest first, after one.
+    async fn messages(&self, line: &str, of: &MessageFilter, after: Option<Id>, max: u32) -> Result<Vec<Status>>;
+
+    /// Cancels the next waiting messages of a line that match a filter, after one.
+    async fn cancel_many(
+        &self,
+        line: &str,
+        of: &MessageFilter,
+        after: Option<Id>,
+        max: u32,
+        now: Timestamp,
+    ) -> Result<CancelledPart>;
+
+    /// Returns the figures of the messages of a line under a tag.
+    async fn campaign(&self, line: &str, tag: &str) -> Result<Campaign>;
 
     /// Changes the state of a message, and returns its line, or `None` if it is not in one of the states of `from`.
     async fn settle(&self, id: Id, settled: Settle) -> Result<Option<String>>;

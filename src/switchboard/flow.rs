@@ -20,6 +20,7 @@ use super::charge::Charge;
 use super::conversations::Heard;
 use super::directory::{Directory, Named};
 use super::fallback::{Answer, FallbackDecision};
+use super::messages::{CANCELLED, CancelledPart, WAITING};
 use super::outbox::{self, EXPIRED};
 use super::record::{
     ABANDONED, AFTER_REMOVAL, Answers, BOUNDED_MAX, Bounded, CLOCK_NOTED, CLOCK_TOLERANCE, Claimed, DeliveryRow,
@@ -445,6 +446,17 @@ pub(super) async fn expire<T: Tx>(
         }
     }
     Ok(ended)
+}
+
+/// Cancels messages that are still waiting, and returns those that were.
+pub(super) async fn cancel_all<T: Tx>(tx: &T, ids: &[i64], now: Timestamp) -> Result<CancelledPart, T::Error> {
+    let mut cancelled = Vec::new();
+    for id in ids {
+        let (reason, from) = (Some(CANCELLED.to_owned()), &WAITING);
+        let settled = Settle { state: State::Cancelled, due: None, reason, from, now };
+        cancelled.extend(settle(tx, *id, &settled).await?.map(|_| Id(*id)));
+    }
+    Ok(CancelledPart { cancelled, last: ids.last().copied().map(Id) })
 }
 
 /// Records that this program cannot handle a message, and returns since when.

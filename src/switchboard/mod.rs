@@ -76,6 +76,8 @@ use crate::webhook;
 
 mod auto_reply;
 mod budgets;
+mod bulk;
+mod campaign;
 mod charge;
 mod check;
 mod consents;
@@ -89,6 +91,7 @@ mod flow;
 mod inbox;
 mod lanes;
 mod line;
+mod messages;
 mod opt_outs;
 mod outbox;
 mod record;
@@ -103,6 +106,8 @@ mod watch;
 mod worker;
 
 pub use budgets::BudgetState;
+pub use bulk::{BulkCounts, BulkProgress, BulkRefusal, BulkSend};
+pub use campaign::Campaign;
 pub use consents::{Consents, NewConsent};
 pub use conversation::{Entry, EntryContent};
 pub use conversations::{ConversationFilter, ConversationSummary};
@@ -111,6 +116,7 @@ pub use fallback::{Fallback, Outgoing};
 pub use file::{EventId, File};
 pub use inbox::{InboxEvent, InboxEventKind, LineInbox};
 pub use line::{Line, ReceiveBy};
+pub use messages::MessageFilter;
 pub use opt_outs::{ImportProblem, NewOptOut, OptOutImport, OptOuts};
 pub use register::{ConsentEntry, OptOutEntry, OptOutSource};
 pub use settings::{Configuration, SettingsErrors};
@@ -194,6 +200,13 @@ pub struct Builder {
     pepper: Option<Secret>,
 }
 
+/// A message on its way into the store, as far as it is logged.
+struct Intake {
+    to: Address,
+    state: State,
+    why: Option<String>,
+}
+
 /// The maximum time for one decision of the policy.
 const POLICY_MAX: Duration = Duration::from_secs(10);
 
@@ -255,56 +268,31 @@ impl Switchboard {
 
     /// Enqueues a message, and acknowledges the event that it answers, if any, in the same transaction.
     async fn enqueue(&self, line: &str, outgoing: Outgoing, at: Timestamp, answered: Option<i64>) -> Result<Id> {
-        let of = self.0.line(line)?;
-        of.check_message(&outgoing.message)?;
-        if let Some(fallback) = &outgoing.fallback {
-            fallback.check(of, &outgoing.message)?;
-        }
-        let now = self.0.clock.now();
-        let (due, deferred) = match self.0.due(line, &outgoing, at, now).await {
-            Ok(due) => due,
-            // A message stored earlier is returned, whatever the policy decides now.
-            Err(error) => match &outgoing.message.key {
-                Some(key) if self.0.store.0.by_key(line, key).await?.is_some() => (now, None),
-                _ => {
-                    if error.kind() == ErrorKind::Refused {
-                        let (why, to) = (error.to_string(), &outgoing.message.to);
-                        self.0.log_state(line, None, State::Refused, Some(&why), Some(to));
-                    }
-                    return Err(error);
-                }
-            },
-        };
-        let Outgoing { mut message, fallback } = outgoing;
-        let key = match &message.key {
-            Some(key) => key.clone(),
-            None => self.0.new_key()?,
-        };
-        message.key = Some(key.clone());
-        let (priority, to) = (status::priority(message.purpose), message.to.clone());
-        let why = deferred.as_ref().map(ToString::to_string);
-        let account = of.only_account(&message, &[], now);
-        let new = New { line: line.to_owned(), key, message, priority, account, due, deferred, fallback, now };
+        let (new, intake) = self.0.prepare(line, outgoing, at).await?;
         let enqueued = match answered {
             Some(event) => self.0.store.0.enqueue_and_ack(new, event).await?,
             None => self.0.store.0.enqueue(new).await?,
         };
+        self.taken_in(line, &intake, enqueued).map(|(id, _)| id)
+    }
+
+    /// Logs that a message was enqueued, and has it sent. Returns `true` if it is new.
+    fn taken_in(&self, line: &str, intake: &Intake, enqueued: Enqueued) -> Result<(Id, bool)> {
         match enqueued {
             Enqueued::New(id) => {
                 self.0.to_send.notify_one();
                 self.watch(line, id);
-                let state = if due > now { State::Deferred } else { State::Queued };
-                self.0.log_state(line, Some(id), state, why.as_deref(), Some(&to));
-                Ok(id)
+                self.0.log_state(line, Some(id), intake.state, intake.why.as_deref(), Some(&intake.to));
+                Ok((id, true))
             }
-            Enqueued::Same(id) => Ok(id),
+            Enqueued::Same(id) => Ok((id, false)),
             Enqueued::Other => {
                 let rule = "belongs to a different message of this line, which may differ in its not_after, tag or fallback \
                             only: send that one again unchanged, or use a new key";
                 Err(Error::invalid("key", rule))
             }
             Enqueued::Refused { reason, is_fallback } => {
-                self.0.log_state(line, None, State::Refused, Some(&reason.to_string()), Some(&to));
+                self.0.log_state(line, None, State::Refused, Some(&reason.to_string()), Some(&intake.to));
                 let error = refused(&reason);
                 Err(if is_fallback { error.with_field("fallback") } else { error })
             }
@@ -419,18 +407,6 @@ impl Switchboard {
         Ok(self.0.store.0.status(id).await?.map(|status| self.0.explained(status)))
     }
 
-    /// Lists the messages of a line in this state, oldest first: at most `max`, starting behind `after`.
-    /// [`Parked`](State::Parked) messages need a person, who settles them with [`settle`](Self::settle).
-    ///
-    /// # Errors
-    /// [`ErrorKind::InvalidMessage`] for a line that neither the switchboard nor its store has, and those of
-    /// [`status`](Self::status).
-    pub async fn messages(&self, line: &str, state: State, after: Option<Id>, max: u32) -> Result<Vec<Status>> {
-        self.0.known(line).await?;
-        let all = self.0.store.0.messages(line, state, after, max).await?;
-        Ok(all.into_iter().map(|status| self.0.explained(status)).collect())
-    }
-
     /// Returns a conversation on a line, newest first: at most `max` entries before `before`, or the last ones.
     ///
     /// It covers every address of the person. When a gateway reports a new number, messages to the old one are sent to
@@ -466,8 +442,7 @@ impl Switchboard {
     /// # Errors
     /// Those of [`status`](Self::status).
     pub async fn cancel(&self, id: Id) -> Result<bool> {
-        let from = &[State::Queued, State::Deferred];
-        let reason = Some("cancelled by the caller".to_owned());
+        let (from, reason) = (&messages::WAITING, Some(messages::CANCELLED.to_owned()));
         self.settled(id, Settle { state: State::Cancelled, due: None, reason, from, now: self.0.clock.now() }).await
     }
 
@@ -569,6 +544,42 @@ impl Inner {
     fn log_state(&self, line: &str, id: Option<Id>, state: State, why: Option<&str>, person: Option<&Address>) {
         let person = || Some(person?.fingerprint(self.pepper.as_ref()?));
         telemetry::transition(line, id.map(|id| id.0), state.as_str(), state.is_actionable(), why, person);
+    }
+
+    /// Checks a message, has the policy decide about it, and returns it as one to enqueue.
+    async fn prepare(&self, line: &str, outgoing: Outgoing, at: Timestamp) -> Result<(New, Intake)> {
+        let of = self.line(line)?;
+        of.check_message(&outgoing.message)?;
+        if let Some(fallback) = &outgoing.fallback {
+            fallback.check(of, &outgoing.message)?;
+        }
+        let now = self.clock.now();
+        let (due, deferred) = match self.due(line, &outgoing, at, now).await {
+            Ok(due) => due,
+            // A message stored earlier is returned, whatever the policy decides now.
+            Err(error) => match &outgoing.message.key {
+                Some(key) if self.store.0.by_key(line, key).await?.is_some() => (now, None),
+                _ => {
+                    if error.kind() == ErrorKind::Refused {
+                        let (why, to) = (error.to_string(), &outgoing.message.to);
+                        self.log_state(line, None, State::Refused, Some(&why), Some(to));
+                    }
+                    return Err(error);
+                }
+            },
+        };
+        let Outgoing { mut message, fallback } = outgoing;
+        let key = match &message.key {
+            Some(key) => key.clone(),
+            None => self.new_key()?,
+        };
+        message.key = Some(key.clone());
+        let (priority, to) = (status::priority(message.purpose), message.to.clone());
+        let why = deferred.as_ref().map(ToString::to_string);
+        let account = of.only_account(&message, &[], now);
+        let new = New { line: line.to_owned(), key, message, priority, account, due, deferred, fallback, now };
+        let intake = Intake { to, state: new.state(), why };
+        Ok((new, intake))
     }
 
     /// Returns when a new message is due, and the policy's reason if it was deferred. Fails if it is refused or cannot

@@ -597,7 +597,7 @@ pub(super) struct StatusRow {
     pub(super) id: i64,
     pub(super) line: String,
     pub(super) key: String,
-    /// The tag, once the content was removed.
+    /// The tag, if the content cannot be read.
     pub(super) tag: Option<String>,
     pub(super) state: State,
     pub(super) due: Option<Timestamp>,
@@ -915,15 +915,6 @@ fn files_of(body: &str, fallback: Option<&str>) -> BTreeSet<String> {
         named.filter(|sha256| sha256.parse::<Digest>().is_ok()).collect::<Vec<_>>()
     };
     named(body).into_iter().chain(fallback.map(named).unwrap_or_default()).collect()
-}
-
-/// Reads the tag of a stored message.
-pub(super) fn tag_of(body: &str) -> Option<String> {
-    #[derive(Deserialize)]
-    struct Tagged {
-        tag: Option<String>,
-    }
-    serde_json::from_str::<Tagged>(body).ok()?.tag
 }
 
 /// Reads a stored delivery state.

@@ -79,10 +79,9 @@ async fn emergency_and_reply_overtake_bulk() {
         [Line::new("desk").channel(slow.clone()).marketing_without_consent(true)],
     );
     let board = &desk.switchboard;
-    for n in 0..400 {
-        let bulk = text(n, &format!("Bulk {n}")).purpose(Purpose::Marketing);
-        board.send("desk", bulk).await.unwrap();
-    }
+    let bulk = (0..400).map(|n| text(n, &format!("Bulk {n}")).purpose(Purpose::Marketing));
+    let counts = board.send_many("desk", "festival", futures_util::stream::iter(bulk)).finish().await.unwrap();
+    assert_eq!(counts.stored, 400);
     let mut waited = Vec::new();
     for n in 0..20 {
         let before = slow.taken().len();

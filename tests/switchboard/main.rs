@@ -9,6 +9,8 @@ mod auto_reply;
 mod batch;
 #[cfg(all(feature = "testing", feature = "twilio"))]
 mod budgets;
+#[cfg(feature = "sqlite-system")]
+mod bulk;
 // The store's own tests use the rest of it.
 mod cancelled;
 #[cfg(feature = "sqlite-system")]

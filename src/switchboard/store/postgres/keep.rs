@@ -3,7 +3,7 @@
 use tokio_postgres::Row;
 
 use super::super::super::line::Line;
-use super::super::super::record::{EARLY_KEPT, IMPLAUSIBLE, reached, tag_of};
+use super::super::super::record::{EARLY_KEPT, IMPLAUSIBLE, reached};
 use super::super::super::watch::Stats;
 use super::session::{Fault, Session};
 use super::{file, indexed, moment, state, text};
@@ -44,7 +44,7 @@ pub(super) async fn purge(db: &Session, now: Timestamp, max: u32) -> Result<u64,
     for line in db.rows(lines, &[&now]).await? {
         let (line, until): (String, i64) = (line.try_get(0)?, line.try_get(1)?);
         let messages = concat!(
-            "SELECT id, body, delivery, ",
+            "SELECT id, delivery, ",
             mark!(),
             " FROM civic_messaging.message AS m
              WHERE line = $1 AND phase <> 'parked' AND removed IS NULL AND settled IS NOT NULL
@@ -55,19 +55,17 @@ pub(super) async fn purge(db: &Session, now: Timestamp, max: u32) -> Result<u64,
         );
         let found = db.rows(messages, &[&line, &until, &max]).await?;
         let messages = ids(&found)?;
-        let tag = |row: &Row| Ok::<_, Fault>(tag_of(row.try_get(1)?).map(|tag| text(&tag).into_owned()));
-        let tags = found.iter().map(tag).collect::<Result<Vec<_>, _>>()?;
         // The mark of their conversation is not kept.
         let delivery = |row: &Row| {
-            let notified = reached(row.try_get(2)?, row.try_get(3)?);
+            let notified = reached(row.try_get(1)?, row.try_get(2)?);
             Ok::<_, Fault>(notified.and_then(|notified| serde_json::to_string(&notified).ok()))
         };
         let deliveries = found.iter().map(delivery).collect::<Result<Vec<_>, _>>()?;
         let remove = "UPDATE civic_messaging.message AS m
              SET recipient = '', body = '', reason = NULL, fallback = NULL, fallback_due = NULL,
-                 fallback_recipient = NULL, removed = $1, tag = old.tag, delivery = old.delivery
-             FROM unnest($2::bigint[], $3::text[], $4::text[]) AS old (id, tag, delivery) WHERE m.id = old.id";
-        db.change(remove, &[&now, &messages, &tags, &deliveries]).await?;
+                 fallback_recipient = NULL, removed = $1, delivery = old.delivery
+             FROM unnest($2::bigint[], $3::text[]) AS old (id, delivery) WHERE m.id = old.id";
+        db.change(remove, &[&now, &messages, &deliveries]).await?;
         // A gateway's id may contain a phone number.
         db.change("DELETE FROM civic_messaging.part WHERE message = ANY ($1)", &[&messages]).await?;
         db.change("DELETE FROM civic_messaging.message_file WHERE message = ANY ($1)", &[&messages]).await?;

@@ -1,5 +1,6 @@
 //! Advisory locks on the ids and keys by which deliveries find their messages.
 
+use super::super::super::record::{New, Written};
 use super::session::{Fault, Session};
 use super::{indexed, text};
 
@@ -21,6 +22,24 @@ pub(super) async fn lock_names(db: &Session, names: &[String]) -> Result<(), Fau
 pub(super) async fn lock_person(db: &Session, line: &str, person: &str) -> Result<(), Fault> {
     let lock = "SELECT pg_advisory_xact_lock(1667854964, (hashtextextended($1 || chr(10) || $2, 0) & 255)::int)";
     db.rows(lock, &[&line, &person]).await.map(drop)
+}
+
+/// Locks the conversations of messages to enqueue, in one order in every program: two batches wait for each other without
+/// a deadlock.
+pub(super) async fn lock_conversations_with(db: &Session, each: &[(New, Written)]) -> Result<(), Fault> {
+    let lock = "SELECT pg_advisory_xact_lock(conversation) FROM (
+             SELECT DISTINCT hashtextextended(name, 0) AS conversation FROM unnest($1::text[]) AS name
+             ORDER BY conversation) AS all_of";
+    let name = |(new, _): &(New, Written)| format!("{}\n{}", indexed(&new.line), text(new.message.to.expose()));
+    db.rows(lock, &[&each.iter().map(name).collect::<Vec<_>>()]).await.map(drop)
+}
+
+/// Locks the conversations of stored messages, in the same order.
+pub(super) async fn lock_conversations_of(db: &Session, messages: &[i64]) -> Result<(), Fault> {
+    let lock = "SELECT pg_advisory_xact_lock(conversation) FROM (
+             SELECT DISTINCT conversation FROM civic_messaging.message WHERE id = ANY ($1)
+             ORDER BY conversation) AS all_of";
+    db.rows(lock, &[&messages]).await.map(drop)
 }
 
 pub(super) fn by_id(gateway: &str, id: &str) -> String {

@@ -22,6 +22,7 @@ use tokio_postgres::config::Host;
 use tokio_postgres::{Config, Row};
 
 use super::super::Line;
+use super::super::campaign::Campaign;
 use super::super::conversation::{Entry, Place};
 use super::super::conversations::{ConversationFilter, ConversationPlace, ConversationRow};
 use super::super::directory::{Addressee, Directory, Named};
@@ -30,6 +31,7 @@ use super::super::fallback::Answer;
 use super::super::file::File;
 use super::super::flow::{self, Tx};
 use super::super::lanes::{Claims, Rooms};
+use super::super::messages::{CancelledPart, MessageFilter};
 use super::super::record::{
     Answers, Attempt, Bounded, Claimed, ClaimedFile, End, Enqueued, EventFilter, FallbackResults, FallbackRow, Fetched,
     FileHold, Hold, InboxEvent, Incoming, Leases, New, PutOff, Recovered, Reserved, Ruling, Settle, StatusRow,
@@ -64,6 +66,7 @@ mod group;
 mod keep;
 mod listen;
 mod locks;
+mod messages;
 mod register;
 mod session;
 mod standing;
@@ -253,6 +256,17 @@ impl Engine for Postgres {
         self.taking
             .run(Kind::Enqueue, None, new, |db, (of, new, written)| Box::pin(flow::enqueue(db, of, new, written, None)))
             .await
+    }
+
+    async fn enqueue_all(&self, all: Vec<New>) -> Result<Vec<Enqueued>> {
+        let mut each = Vec::with_capacity(all.len());
+        for new in all {
+            let new = New { due: self.at(new.due), now: self.at(new.now), ..new };
+            let written = Written::new(&new).map_err(|error| Fault::from(error).error())?;
+            each.push((new, written));
+        }
+        let with = (self.directory(), each);
+        self.sessions.run(with, |db, (of, each)| Box::pin(enqueue_all(db, of, each))).await
     }
 
     async fn enqueue_and_ack(&self, new: New, event: i64) -> Result<Enqueued> {
@@ -471,9 +485,26 @@ impl Engine for Postgres {
         self.sessions.run((), move |db, ()| Box::pin(async move { db.change(hold, &[&id.0]).await.map(drop) })).await
     }
 
-    async fn messages(&self, line: &str, state: State, after: Option<Id>, max: u32) -> Result<Vec<Status>> {
-        let after = after.map_or(i64::MIN, |id| id.0);
-        self.sessions.run(line, move |db, line| Box::pin(messages(db, line, state, after, max))).await
+    async fn messages(&self, line: &str, of: &MessageFilter, after: Option<Id>, max: u32) -> Result<Vec<Status>> {
+        let (of, after) = (of.by_clock(|at| self.at(at)), after.map_or(i64::MIN, |id| id.0));
+        self.sessions.run((line, of), move |db, (line, of)| Box::pin(messages::list(db, line, of, after, max))).await
+    }
+
+    async fn cancel_many(
+        &self,
+        line: &str,
+        of: &MessageFilter,
+        after: Option<Id>,
+        max: u32,
+        now: Timestamp,
+    ) -> Result<CancelledPart> {
+        let (of, now) = (of.by_clock(|at| self.at(at)), self.at(now));
+        let part = (after.map_or(i64::MIN, |id| id.0), max);
+        self.sessions.run((line, of), move |db, (line, of)| Box::pin(messages::cancel(db, line, of, part, now))).await
+    }
+
+    async fn campaign(&self, line: &str, tag: &str) -> Result<Campaign> {
+        self.sessions.run((line, tag), |db, &(line, tag)| Box::pin(messages::campaign(db, line, tag))).await
     }
 
     async fn settle(&self, id: Id, settled: Settle) -> Result<Option<String>> {
@@ -683,6 +714,16 @@ impl Engine for Postgres {
     }
 }
 
+/// Enqueues messages one after the other.
+async fn enqueue_all(db: &Session, of: &Directory, each: &[(New, Written)]) -> Result<Vec<Enqueued>, Fault> {
+    locks::lock_conversations_with(db, each).await?;
+    let mut done = Vec::with_capacity(each.len());
+    for (new, written) in each {
+        done.push(flow::enqueue(db, of, new, written, None).await?);
+    }
+    Ok(done)
+}
+
 /// Returns the messages that were being sent under a claim that has lapsed.
 async fn lapsed(db: &Session, now: Timestamp) -> Result<Vec<i64>, Fault> {
     let lapsed = "SELECT id FROM civic_messaging.message
@@ -717,43 +758,6 @@ async fn look_ups_due(db: &Session, now: Timestamp, wait: Duration, max: u32) ->
          WHERE id = ANY ($1)";
     db.change(later, &[&ids, &now.plus(wait).as_millis(), &now.as_millis()]).await?;
     Ok(look_ups_due)
-}
-
-/// Returns the statement that lists the messages of a line in a state, each by an index.
-const fn listed(state: State) -> &'static str {
-    match state {
-        // Scans what waits: an index in this order would cost every message.
-        State::Queued | State::Deferred => {
-            "SELECT id FROM (
-                 SELECT id FROM civic_messaging.message
-                 WHERE NOT planned AND phase IN ('queued', 'deferred', 'claimed', 'unknown')
-                   AND line = $1 AND phase = $2 AND id + 0 > $3
-                 UNION ALL SELECT id FROM civic_messaging.message
-                 WHERE planned AND line = $1 AND phase = $2 AND id + 0 > $3) AS waiting
-             ORDER BY id + 0 LIMIT $4"
-        }
-        State::Unknown => {
-            "SELECT id FROM civic_messaging.message
-             WHERE line = $1 AND phase = 'unknown' AND state = $2 AND id > $3 ORDER BY id LIMIT $4"
-        }
-        // No more than are in flight.
-        State::Claimed | State::Sending => {
-            "SELECT id FROM civic_messaging.message
-             WHERE line = $1 AND phase = 'claimed' AND state = $2 AND id > $3 ORDER BY id LIMIT $4"
-        }
-        _ => {
-            "SELECT id FROM civic_messaging.message
-             WHERE line = $1 AND phase = $2 AND settled IS NOT NULL AND id > $3 ORDER BY id LIMIT $4"
-        }
-    }
-}
-
-async fn messages(db: &Session, line: &str, state: State, after: i64, max: u32) -> Result<Vec<Status>, Fault> {
-    let ids = db.rows(listed(state), &[&indexed(line), &state.as_str(), &after, &i64::from(max)]).await?;
-    let ids = ids.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?;
-    let mut account_state: Vec<_> = statuses(db, ids).await?.into_iter().map(|(status, _)| status).collect();
-    account_state.sort_unstable_by_key(|status| status.id);
-    Ok(account_state)
 }
 
 /// Returns statuses and messages: `None` for a message that this program cannot read, or without content.
@@ -818,6 +822,16 @@ async fn histories(db: &Session, ids: &[i64]) -> Result<HashMap<i64, Vec<SendAtt
     Ok(histories)
 }
 
+/// Returns all names of a person on a line.
+async fn persons(db: &Session, line: &str, of: &str) -> Result<Vec<String>, Fault> {
+    let persons = "WITH now AS (
+             SELECT coalesce((SELECT current FROM civic_messaging.link WHERE line = $1 AND previous = $2), $2) AS person)
+         SELECT person FROM now
+         UNION SELECT previous FROM civic_messaging.link WHERE line = $1 AND current = (SELECT person FROM now)";
+    let persons = db.rows(persons, &[&line, &of]).await?;
+    Ok(persons.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?)
+}
+
 async fn conversation(
     db: &Session,
     line: &str,
@@ -825,13 +839,8 @@ async fn conversation(
     before: Option<Place>,
     max: u32,
 ) -> Result<Vec<Entry>, Fault> {
-    let (line, with) = (indexed(line), indexed(with));
-    let person = "WITH now AS (
-             SELECT coalesce((SELECT current FROM civic_messaging.link WHERE line = $1 AND previous = $2), $2) AS person)
-         SELECT person FROM now
-         UNION SELECT previous FROM civic_messaging.link WHERE line = $1 AND current = (SELECT person FROM now)";
-    let person = db.rows(person, &[&line, &with]).await?;
-    let person = person.iter().map(|row| row.try_get(0)).collect::<Result<Vec<String>, _>>()?;
+    let line = indexed(line);
+    let person = persons(db, &line, &indexed(with)).await?;
     let places = "SELECT * FROM (
              (SELECT queued AS at, true AS ours, id, NULL AS body FROM civic_messaging.message
               WHERE conversation = ANY (SELECT hashtextextended($1 || chr(10) || person, 0) FROM unnest($2::text[]) AS person)
@@ -1276,41 +1285,6 @@ mod tests {
             let row = db.row(removed, &[]).await.ok().unwrap().unwrap();
             let [count, settled, taken_in] = [0, 1, 2].map(|column| row.get::<_, i64>(column));
             assert_eq!((count, settled, taken_in), (200 * n, 200 * n, 200 * n));
-        }
-    }
-
-    #[tokio::test]
-    async fn listing_by_state_uses_an_index() {
-        let Some(database) = migrated().await else { return };
-        // Open messages are the latest, and some of the waiting ones are scheduled.
-        let fill = "INSERT INTO civic_messaging.message
-                 (line, key, recipient, body, digest, priority, lane, state, planned, due, queued, settled)
-             SELECT 'desk', n, n, '', '', 2, 'desk/phone', state, state = 'deferred' AND n % 2 = 0, 1, 1,
-                    CASE WHEN state IN ('accepted', 'cancelled', 'expired', 'parked', 'refused', 'rejected') THEN 1 END
-             FROM generate_series(1, 20000) AS n, LATERAL (
-                 SELECT CASE WHEN n <= 19700 THEN (ARRAY['accepted', 'parked'])[n % 2 + 1]
-                        ELSE (ARRAY['queued', 'deferred', 'unknown'])[n % 3 + 1] END AS state) AS of_state;
-             INSERT INTO civic_messaging.message
-                 (line, key, recipient, body, digest, priority, lane, state, due, lease, queued)
-             SELECT 'desk', state, '', '', '', 2, 'desk/phone', state, 1, 1, 1
-             FROM unnest(ARRAY['claimed', 'sending']) AS state;
-             ANALYZE civic_messaging.message";
-        cluster::run(database.url(), fill).await;
-        let (client, connection) = tokio_postgres::connect(database.url(), tokio_postgres::NoTls).await.unwrap();
-        tokio::spawn(connection);
-        for state in State::ALL {
-            let list = listed(state).replace("$1", "'desk'").replace("$2", &format!("'{}'", state.as_str()));
-            let list = list.replace("$3", "10000").replace("$4", "10");
-            let answer = client.simple_query(&format!("EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {list}")).await.unwrap();
-            let plan = answer.iter().find_map(|message| match message {
-                tokio_postgres::SimpleQueryMessage::Row(row) => row.get(0),
-                _ => None,
-            });
-            let plan: serde_json::Value = serde_json::from_str(plan.unwrap()).unwrap();
-            let plan = &plan[0]["Plan"];
-            let blocks = ["Shared Hit Blocks", "Shared Read Blocks"].map(|blocks| plan[blocks].as_u64().unwrap());
-            // The tables have hundreds of blocks.
-            assert!(blocks.iter().sum::<u64>() < 20, "{state:?}: {plan:#}");
         }
     }
 

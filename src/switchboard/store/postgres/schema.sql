@@ -57,7 +57,7 @@ CREATE TABLE civic_messaging.message (
     settled BIGINT,
     -- When its retention ended, and its content was removed.
     removed BIGINT,
-    -- The tag, once the content was removed.
+    -- The tag under which it is counted.
     tag TEXT,
     -- The fallback, and when it is due unless the message is delivered.
     fallback TEXT,
@@ -87,6 +87,11 @@ CREATE INDEX message_fallback_person ON civic_messaging.message (hashtextextende
 -- Listed and counted by state: settled messages, and unknown outcomes.
 CREATE INDEX message_settled ON civic_messaging.message (line, phase, id) WHERE settled IS NOT NULL;
 CREATE INDEX message_unknown ON civic_messaging.message (line, id) WHERE phase = 'unknown';
+-- Listed by tag, and by time.
+CREATE INDEX message_tag_open ON civic_messaging.message (line, tag, id) WHERE settled IS NULL AND tag IS NOT NULL;
+CREATE INDEX message_tag_settled ON civic_messaging.message (line, tag, phase, id)
+    WHERE settled IS NOT NULL AND tag IS NOT NULL;
+CREATE INDEX message_queued ON civic_messaging.message (line, queued, id);
 -- For retention: messages with content, by the time they were settled.
 CREATE INDEX message_kept ON civic_messaging.message (line, settled)
     WHERE settled IS NOT NULL AND removed IS NULL AND phase <> 'parked';
@@ -462,13 +467,15 @@ BEGIN
     -- This waits for a transaction that writes the same key now, and then changes nothing. A worker gives the message
     -- its position in the conversation, so that no worker waits for the caller's transaction.
     INSERT INTO civic_messaging.message (line, key, recipient, body, digest, priority, state, due, wait, queued, lane,
-                                         planned, seq, not_after)
+                                         planned, seq, not_after, tag)
     VALUES (enqueue.line, own_key, sendee, taken::text, own_digest,
             array_position(ARRAY['emergency', 'reply', 'notice', 'marketing'], taken->>'purpose') - 1,
             CASE WHEN due_at > moment THEN 'deferred' ELSE 'queued' END, due_at,
             CASE WHEN due_at = moment THEN 0 END, moment,
             enqueue.line || '/' || address_kind || coalesce('/' || (address->address_kind->>'medium'), ''), TRUE, 0,
-            (taken->>'not_after')::bigint)
+            (taken->>'not_after')::bigint,
+            CASE WHEN octet_length(taken->>'tag') > 1000 THEN encode(sha256(convert_to(taken->>'tag', 'UTF8')), 'hex')
+                 ELSE taken->>'tag' END)
     ON CONFLICT (key, line) DO NOTHING RETURNING id INTO found_id;
     IF found_id IS NOT NULL THEN
         INSERT INTO civic_messaging.message_file (sha256, message)

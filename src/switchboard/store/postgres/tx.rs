@@ -83,9 +83,9 @@ impl Tx for Session {
                  WHERE m.id = free.id AND m.phase IN ('queued', 'deferred', 'unknown') RETURNING m.id)
              INSERT INTO civic_messaging.message
                  (line, key, recipient, body, digest, priority, state, due, queued, fallback, fallback_due, instead_of,
-                  reason, fallback_recipient, lane, planned, head, wait, not_after)
+                  reason, fallback_recipient, lane, planned, head, wait, not_after, tag)
              VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16,
-                     NOT $16 AND (NOT EXISTS (SELECT 1 FROM first) OR EXISTS (SELECT 1 FROM behind)), $17, $18)
+                     NOT $16 AND (NOT EXISTS (SELECT 1 FROM first) OR EXISTS (SELECT 1 FROM behind)), $17, $18, $19)
              ON CONFLICT (key, line) DO NOTHING RETURNING id";
         lock_conversation(self, &line, &to).await?;
         let reason = new.deferred.as_ref().map(ToString::to_string);
@@ -111,6 +111,7 @@ impl Tx for Session {
                     &planned,
                     &new.wait().map(millis),
                     &new.message.not_after.map(Timestamp::as_millis),
+                    &new.message.tag.as_deref().map(indexed),
                 ],
             )
             .await?;

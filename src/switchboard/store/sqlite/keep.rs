@@ -3,7 +3,7 @@
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::super::super::line::Line;
-use super::super::super::record::{EARLY_KEPT, IMPLAUSIBLE, digest_of, reached, tag_of};
+use super::super::super::record::{EARLY_KEPT, IMPLAUSIBLE, digest_of, reached};
 use super::super::super::watch::Stats;
 use crate::model::clock::Timestamp;
 use crate::model::digest::Digest;
@@ -71,19 +71,18 @@ pub(super) fn purge(db: &Connection, now: Timestamp, max: u32) -> rusqlite::Resu
     };
     let messages = ids(OLD_MESSAGES)?;
     for id in &messages {
-        let of = concat!("SELECT body, delivery, ", mark!(), " FROM message AS m WHERE id = ?1");
-        let (body, delivery) = db.prepare_cached(of)?.query_row((id,), |row| {
-            let delivery = reached(row.get_ref(1)?.as_str_or_null()?, row.get_ref(2)?.as_str_or_null()?);
-            Ok((row.get::<_, String>(0)?, delivery))
+        let of = concat!("SELECT delivery, ", mark!(), " FROM message AS m WHERE id = ?1");
+        let delivery = db.prepare_cached(of)?.query_row((id,), |row| {
+            Ok(reached(row.get_ref(0)?.as_str_or_null()?, row.get_ref(1)?.as_str_or_null()?))
         })?;
         // The mark of its conversation is not kept.
         let delivery = delivery.and_then(|notified| serde_json::to_string(&notified).ok());
         db.prepare_cached(
             "UPDATE message SET recipient = '', body = '', reason = NULL, fallback = NULL, fallback_due = NULL,
-                    fallback_recipient = NULL, removed = ?2, tag = ?3, delivery = ?4
+                    fallback_recipient = NULL, removed = ?2, delivery = ?3
              WHERE id = ?1",
         )?
-        .execute((id, now, tag_of(&body), delivery))?;
+        .execute((id, now, delivery))?;
         // A gateway's id may contain a phone number.
         db.prepare_cached("DELETE FROM part WHERE message = ?1")?.execute((id,))?;
         db.prepare_cached("DELETE FROM message_file WHERE message = ?1")?.execute((id,))?;
@@ -202,36 +201,7 @@ pub(super) fn empty_log(db: &Connection) -> rusqlite::Result<bool> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::super::super::status::State;
-    use super::super::listed;
     use super::*;
-
-    #[test]
-    fn listing_by_state_uses_an_index() {
-        let db = Connection::open_in_memory().unwrap();
-        db.execute_batch(include_str!("schema.sql")).unwrap();
-        for state in State::ALL {
-            let mut plan = db.prepare(&format!("EXPLAIN QUERY PLAN {}", listed(state))).unwrap();
-            for n in 1..=plan.parameter_count() {
-                plan.raw_bind_parameter(n, 9).unwrap();
-            }
-            let (mut rows, mut steps) = (plan.raw_query(), Vec::new());
-            while let Some(row) = rows.next().unwrap() {
-                steps.push(row.get::<_, String>(3).unwrap());
-            }
-            let by = match state {
-                State::Queued | State::Deferred => "INDEX message_open (line=?)",
-                State::Unknown => "INDEX message_unknown (line=? AND id>?)",
-                // Few, and sorted.
-                State::Claimed | State::Sending => "INDEX message_held (line=?)",
-                _ => "INDEX message_settled (line=? AND state=? AND id>?)",
-            };
-            assert!(steps.iter().any(|step| step.contains(by)), "{state:?}: {steps:#?}");
-            let sorts = steps.iter().any(|step| step.contains("TEMP B-TREE"));
-            let sorted = matches!(state, State::Queued | State::Deferred | State::Claimed | State::Sending);
-            assert_eq!(sorts, sorted, "{state:?}: {steps:#?}");
-        }
-    }
 
     #[test]
     fn stats_and_retention_use_indexes() {

@@ -13,6 +13,7 @@ use rusqlite::{Connection, ErrorCode, OptionalExtension, Row, TransactionBehavio
 use tokio::sync::oneshot;
 
 use super::super::Line;
+use super::super::campaign::Campaign;
 use super::super::conversation::{Entry, Place};
 use super::super::conversations::{ConversationFilter, ConversationPlace, ConversationRow};
 use super::super::directory::{Addressee, Directory, Named};
@@ -20,6 +21,7 @@ use super::super::engine::Engine;
 use super::super::file::File;
 use super::super::flow::{self, Tx};
 use super::super::lanes::{Claims, Rooms};
+use super::super::messages::{CancelledPart, MessageFilter};
 use super::super::record::{
     Answers, Attempt, Bounded, Claimed, ClaimedFile, End, Enqueued, EventFilter, FallbackResults, FallbackRow, Fetched,
     FileHold, Hold, InboxEvent, Incoming, Leases, New, PutOff, Recovered, Ruling, Settle, StatusRow, Unbounded, Wait,
@@ -52,6 +54,7 @@ mod conversations;
 mod file;
 mod keep;
 mod log;
+mod messages;
 mod reader;
 mod register;
 mod tx;
@@ -373,6 +376,17 @@ impl Engine for Sqlite {
         self.run(move |db| run(flow::enqueue(&Db(db), &of, &new, &written, None))).await
     }
 
+    async fn enqueue_all(&self, all: Vec<New>) -> Result<Vec<Enqueued>> {
+        let of = self.directory();
+        let written = all.into_iter().map(|new| Written::new(&new).map(|written| (new, written)));
+        let all = written.collect::<Result<Vec<_>, _>>().map_err(|error| failed(&Fault::from(error).0))?;
+        self.run(move |db| {
+            let enqueue = |(new, written): &(New, Written)| run(flow::enqueue(&Db(db), &of, new, written, None));
+            all.iter().map(enqueue).collect()
+        })
+        .await
+    }
+
     async fn enqueue_and_ack(&self, new: New, event: i64) -> Result<Enqueued> {
         let written = Written::new(&new).map_err(|error| failed(&Fault::from(error).0))?;
         let of = self.directory();
@@ -550,14 +564,34 @@ impl Engine for Sqlite {
         self.run(move |db| Db(db).change(hold, (id.0,)).map(|_| ())).await
     }
 
-    async fn messages(&self, line: &str, state: State, after: Option<Id>, max: u32) -> Result<Vec<Status>> {
-        let (line, after) = (line.to_owned(), after.map_or(i64::MIN, |id| id.0));
+    async fn messages(&self, line: &str, of: &MessageFilter, after: Option<Id>, max: u32) -> Result<Vec<Status>> {
+        let (line, of, after) = (line.to_owned(), of.clone(), after.map_or(i64::MIN, |id| id.0));
         self.look(move |db| {
-            let mut ids = db.prepare_cached(listed(state))?;
-            let ids = ids.query_map((&line, state, after, max), |row| row.get(0))?.collect::<Result<Vec<i64>, _>>()?;
+            let ids = messages::ids(db, &line, &of, after, max)?;
             ids.into_iter().map(|id| status(db, id).map(|(status, _)| status)).collect()
         })
         .await
+    }
+
+    async fn cancel_many(
+        &self,
+        line: &str,
+        of: &MessageFilter,
+        after: Option<Id>,
+        max: u32,
+        now: Timestamp,
+    ) -> Result<CancelledPart> {
+        let (line, of, after) = (line.to_owned(), of.clone(), after.map_or(i64::MIN, |id| id.0));
+        self.run(move |db| {
+            let ids = messages::ids(db, &line, &of, after, max)?;
+            run(flow::cancel_all(&Db(db), &ids, now))
+        })
+        .await
+    }
+
+    async fn campaign(&self, line: &str, tag: &str) -> Result<Campaign> {
+        let (line, tag) = (line.to_owned(), tag.to_owned());
+        self.read(move |db| messages::campaign(db, &line, &tag)).await
     }
 
     async fn settle(&self, id: Id, settled: Settle) -> Result<Option<String>> {
@@ -718,30 +752,6 @@ impl Engine for Sqlite {
 
     async fn removed(&self, file: Digest) -> Result<()> {
         self.run(move |db| keep::removed(db, &file)).await
-    }
-}
-
-/// Returns the statement that lists the messages of a line in a state, each by an index.
-const fn listed(state: State) -> &'static str {
-    match state {
-        // Scans what waits: an index in this order would cost every message.
-        State::Queued | State::Deferred => {
-            "SELECT id FROM message INDEXED BY message_open
-             WHERE line = ?1 AND state = ?2 AND settled IS NULL AND +id > ?3 ORDER BY +id LIMIT ?4"
-        }
-        State::Unknown => {
-            "SELECT id FROM message
-             WHERE line = ?1 AND state = 'unknown' AND ?2 = 'unknown' AND id > ?3 ORDER BY id LIMIT ?4"
-        }
-        // No more than are in flight; claims are not in the file.
-        State::Claimed | State::Sending => {
-            "SELECT id FROM message
-             WHERE line = ?1 AND lease IS NOT NULL AND state = ?2 AND +id > ?3 ORDER BY id LIMIT ?4"
-        }
-        _ => {
-            "SELECT id FROM message
-             WHERE line = ?1 AND state = ?2 AND settled IS NOT NULL AND id > ?3 ORDER BY id LIMIT ?4"
-        }
     }
 }
 

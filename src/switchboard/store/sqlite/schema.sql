@@ -33,7 +33,7 @@ CREATE TABLE message (
     settled INTEGER,
     -- When its retention ended, and its content was removed.
     removed INTEGER,
-    -- The tag, once the content was removed.
+    -- The tag under which it is counted.
     tag TEXT,
     -- The fallback, and when it is due unless the message is delivered.
     fallback TEXT,
@@ -61,6 +61,11 @@ CREATE INDEX message_fallback_person ON message (line, fallback_recipient) WHERE
 -- Listed and counted by state: settled messages, and unknown outcomes.
 CREATE INDEX message_settled ON message (line, state, id, settled) WHERE settled IS NOT NULL;
 CREATE INDEX message_unknown ON message (line, id) WHERE state = 'unknown';
+-- Listed by tag, and by time.
+CREATE INDEX message_tag_open ON message (line, tag, id) WHERE settled IS NULL AND tag IS NOT NULL;
+CREATE INDEX message_tag_settled ON message (line, tag, state, id, settled)
+    WHERE settled IS NOT NULL AND tag IS NOT NULL;
+CREATE INDEX message_queued ON message (line, queued, id);
 -- For retention: messages with content, by the time they were settled.
 CREATE INDEX message_kept ON message (line, settled)
     WHERE settled IS NOT NULL AND removed IS NULL AND state <> 'parked';

@@ -201,8 +201,8 @@ impl Tx for Db<'_> {
     fn insert_message(&self, new: &New, written: &Written, instead_of: Option<i64>) -> Done<Option<i64>> {
         let insert = "INSERT INTO message
                  (line, key, recipient, body, digest, priority, state, due, queued, fallback, fallback_due, instead_of,
-                  reason, fallback_recipient, lane, planned, wait, not_after)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18)
+                  reason, fallback_recipient, lane, planned, wait, not_after, tag)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19)
              ON CONFLICT (key, line) DO NOTHING";
         let planned = new.state() == State::Deferred;
         let with = params![
@@ -223,7 +223,8 @@ impl Tx for Db<'_> {
             lane_of(new),
             planned,
             new.wait().map(millis),
-            new.message.not_after
+            new.message.not_after,
+            new.message.tag
         ];
         done_all(|| {
             if self.change(insert, with)? == 0 {

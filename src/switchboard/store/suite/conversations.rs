@@ -19,7 +19,7 @@ pub(super) fn answered(n: u32, from: &Address, since: i64) -> Incoming {
 
 /// Returns the number of queued messages whose text begins as an auto-reply's does.
 pub(super) async fn auto_replies(store: &dyn Engine) -> usize {
-    let queued = store.messages("desk", State::Queued, None, 99).await.unwrap();
+    let queued = store.messages("desk", &State::Queued.into(), None, 99).await.unwrap();
     queued.iter().filter(|status| status.key.starts_with("auto-reply-")).count()
 }
 

@@ -8,6 +8,7 @@ mod deliveries;
 mod fallbacks;
 mod files;
 mod inbox;
+mod messages;
 mod opt_out_model;
 mod opt_outs;
 mod retention;
@@ -25,6 +26,7 @@ use self::deliveries::*;
 use self::fallbacks::*;
 use self::files::*;
 use self::inbox::*;
+use self::messages::*;
 use self::opt_out_model::*;
 use self::opt_outs::*;
 use self::retention::*;
@@ -199,6 +201,11 @@ each! {
     enqueue_and_ack_is_atomic
     file_of_a_fallback_is_kept_until_it_is_sent
     messages_of_every_state_are_listed_in_pages
+    messages_match_their_filter
+    message_is_either_cancelled_or_sent
+    batch_is_stored_once_in_its_order
+    concurrent_batches_store_each_message_once
+    campaign_has_counts_segments_and_cost
     whole_store_passes_its_check
     waiting_message_shows_the_last_worker_activity
     clock_set_back_is_detected_until_waits_are_bounded

@@ -10,7 +10,7 @@ pub(super) async fn messages_are_listed_line_by_line(store: &dyn Engine, other: 
     put(store, new("d", 1)).await;
     put(store, New { line: "leader".to_owned(), ..new("e", 1) }).await;
     let listed = async |after, max| {
-        let listed = other.messages("desk", State::Parked, after, max).await.unwrap();
+        let listed = other.messages("desk", &State::Parked.into(), after, max).await.unwrap();
         listed.into_iter().map(|status| status.id).collect::<Vec<_>>()
     };
     assert_eq!(listed(None, 2).await, parked[..2]);
@@ -250,7 +250,7 @@ pub(super) async fn messages_of_every_state_are_listed_in_pages(store: &dyn Engi
             store.settle(*id, settle).await.unwrap();
         }
         let list = async |after, max| {
-            let listed = other.messages("desk", state, after, max).await.unwrap();
+            let listed = other.messages("desk", &state.into(), after, max).await.unwrap();
             listed.into_iter().map(|status| status.id).collect::<Vec<_>>()
         };
         assert_eq!(list(None, 4).await, ids[..4], "{state:?}");
@@ -269,10 +269,10 @@ pub(super) async fn messages_of_every_state_are_listed_in_pages(store: &dyn Engi
         begin(store, claimed).await;
     }
     for (state, count) in [(State::Claimed, in_claims), (State::Sending, 3), (State::Queued, in_queue)] {
-        let listed = other.messages("desk", state, None, 9).await.unwrap();
+        let listed = other.messages("desk", &state.into(), None, 9).await.unwrap();
         assert!(listed.len() == count && listed.is_sorted_by_key(|status| status.id), "{state:?}");
         assert_eq!(
-            other.messages("desk", state, listed.first().map(|first| first.id), 9).await.unwrap().len(),
+            other.messages("desk", &state.into(), listed.first().map(|first| first.id), 9).await.unwrap().len(),
             count.saturating_sub(1)
         );
     }
