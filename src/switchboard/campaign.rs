@@ -58,7 +58,7 @@ impl Campaign {
 impl Switchboard {
     /// Returns the figures of the messages of a line under a tag: of a bulk, or of single messages.
     ///
-    /// It reads an index entry of every message under the tag: about a second for a million.
+    /// It reads the index entry and the attempts of every message under the tag: a few seconds for a million.
     ///
     /// # Errors
     /// [`ErrorKind::InvalidMessage`](crate::ErrorKind::InvalidMessage) for a line that neither the switchboard nor its store

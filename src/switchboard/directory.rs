@@ -102,7 +102,7 @@ impl Directory {
 
 /// Returns the kind of a name that belongs to an address of this kind: WhatsApp alone links two kinds, a phone number and
 /// a user id.
-fn kind_beside<'a>(kind: &'a str, name: &str) -> &'a str {
+pub(super) fn kind_beside<'a>(kind: &'a str, name: &str) -> &'a str {
     match kind {
         _ if name.starts_with('+') => "phone",
         "phone" => "whatsapp",

@@ -15,6 +15,7 @@ use super::directory::{Addressee, Directory, Named};
 use super::file::File;
 use super::lanes::{Claims, Rooms};
 use super::messages::{CancelledPart, MessageFilter};
+use super::people::{LinkChange, PersonLink};
 use super::record::{
     Answers, Attempt, Bounded, Claimed, ClaimedFile, End, Enqueued, EventFilter, FallbackResults, FallbackRow, Fetched,
     FileHold, Hold, InboxEvent, Incoming, Leases, New, PutOff, Recovered, Reserved, Ruling, Settle, Unbounded, Wait,
@@ -127,6 +128,15 @@ pub(super) trait Engine: fmt::Debug + Send + Sync {
 
     /// Removes a person's addresses from the register, which keeps their fingerprints. Returns the number removed.
     async fn pseudonymise(&self, line: &str, person: Named) -> Result<u64>;
+
+    /// Links two addresses of a person. Returns `false` if they are linked already.
+    async fn link_persons(&self, change: LinkChange, now: Timestamp) -> Result<bool>;
+
+    /// Ends the link between two addresses. Returns `false` if there is none.
+    async fn unlink_persons(&self, change: LinkChange, now: Timestamp) -> Result<bool>;
+
+    /// Returns the active links of a line's controller, oldest first, after one.
+    async fn person_links(&self, line: &str, after: Option<i64>, max: u32) -> Result<Vec<PersonLink>>;
 
     /// Returns since when this decision is recorded for a message.
     #[cfg(test)]

@@ -3,6 +3,7 @@
 mod begin;
 mod budgets;
 mod conversations;
+mod people;
 mod register;
 
 use std::borrow::Cow;
@@ -14,6 +15,7 @@ pub(super) use self::begin::begin;
 pub(super) use self::budgets::used;
 use self::budgets::{charge_end, release_unknown};
 use self::conversations::{answered, heard, moved};
+pub(super) use self::people::{Linked, LinkedTo, Persons, link_persons, person_links, unlink_persons};
 pub(super) use self::register::{Register, lift, listed, opt_outs, pseudonymise, verdict};
 use self::register::{opt_out, opt_out_by_message};
 use super::charge::Charge;

@@ -1,7 +1,6 @@
 //! The rules of the register, over the statements of each store.
 
-use std::collections::{BTreeSet, HashMap};
-use std::future;
+use std::collections::BTreeSet;
 
 use super::super::directory::{Addressee, Directory, Named, PersonKey};
 use super::super::lanes::kind_of_lane;
@@ -10,6 +9,7 @@ use super::super::register::{
     Lift, OptOutEntry, OptOutSource, Preference, PreferenceKind, Standing, Verdict, no_consent,
 };
 use super::super::status::PRIORITY_LAST;
+use super::people::{Persons, controller, lines_of, person};
 use super::{Statement, Tx, settle};
 use crate::model::clock::Timestamp;
 use crate::model::event::OptOutScope;
@@ -17,22 +17,7 @@ use crate::model::message::Purpose;
 use crate::policy::Reason;
 
 /// The statements of the register.
-pub(in super::super) trait Register: Tx {
-    /// Locks the register until the end of the transaction: shared by those that read it to send, and exclusive for those
-    /// that write. A transaction that begins a send therefore sees every opt-out that was committed before it.
-    fn lock_register(&self, _exclusive: bool) -> impl Statement<(), Self::Error> {
-        future::ready(Ok(()))
-    }
-
-    /// Returns the controller of a line, as configured in the worker that started last.
-    fn controller_of(&self, line: &str) -> impl Statement<Option<String>, Self::Error>;
-
-    /// Returns the lines of a controller.
-    fn lines_of(&self, controller: &str) -> impl Statement<Vec<String>, Self::Error>;
-
-    /// Returns the names linked to these on any line, each with its line.
-    fn links_of(&self, names: Vec<String>) -> impl Statement<Vec<(String, String)>, Self::Error>;
-
+pub(in super::super) trait Register: Persons {
     /// Returns the active entries of a controller with one of these keys.
     fn standing(&self, controller: &str, keys: Vec<PersonKey>) -> impl Statement<Vec<Standing>, Self::Error>;
 
@@ -99,48 +84,6 @@ pub(in super::super) trait Register: Tx {
         lease: Option<Timestamp>,
         attempt: &Attempt,
     ) -> impl Statement<bool, Self::Error>;
-}
-
-/// A person within a controller, with every name that links lead to.
-pub(super) struct Person {
-    controller: String,
-    names: Vec<String>,
-    keys: Vec<PersonKey>,
-}
-
-async fn controller<T: Register>(tx: &T, of: &Directory, line: &str) -> Result<String, T::Error> {
-    match of.controller(line) {
-        Some(controller) => Ok(controller.to_owned()),
-        None => Ok(tx.controller_of(line).await?.unwrap_or_default()),
-    }
-}
-
-/// Returns the person of an address on a line: links count on every line of the controller, and on no other.
-async fn person<T: Register>(tx: &T, of: &Directory, line: &str, named: &Named) -> Result<Person, T::Error> {
-    let controller = controller(tx, of, line).await?;
-    let seeds = named.names.iter().filter(|name| !name.is_empty()).map(|name| tx.name(name).into_owned());
-    let mut names: BTreeSet<String> = seeds.collect();
-    let (mut open, mut is_ours) = (names.iter().cloned().collect::<Vec<_>>(), HashMap::new());
-    while !open.is_empty() {
-        let mut found = Vec::new();
-        for (line, name) in tx.links_of(open).await? {
-            let counts = match is_ours.get(&line) {
-                Some(counts) => *counts,
-                None => {
-                    let counts = self::controller(tx, of, &line).await? == controller;
-                    is_ours.insert(line, counts);
-                    counts
-                }
-            };
-            if counts && names.insert(name.clone()) {
-                found.push(name);
-            }
-        }
-        open = found;
-    }
-    let names: Vec<_> = names.into_iter().collect();
-    let keys = of.keys(&Named { kind: named.kind.clone(), names: names.clone() });
-    Ok(Person { controller, names, keys })
 }
 
 /// Decides about a message: the one of this number, if it is stored.
@@ -281,9 +224,7 @@ async fn end_waiting<T: Register>(
     names: Vec<String>,
     now: Timestamp,
 ) -> Result<(), T::Error> {
-    let mut lines: BTreeSet<String> = tx.lines_of(controller).await?.into_iter().collect();
-    lines.retain(|line| of.controller(line).is_none_or(|now| now == controller));
-    lines.extend(of.lines_of(controller).map(str::to_owned));
+    let mut lines = lines_of(tx, of, controller).await?;
     lines.insert(preference.line.clone());
     for line in lines {
         let from = match preference.scope {
@@ -347,6 +288,11 @@ pub(in super::super) async fn pseudonymise<T: Register>(
 ) -> Result<u64, T::Error> {
     tx.lock_register(true).await?;
     let person = person(tx, of, line, named).await?;
+    // Without the links the entries must match each address by themselves.
+    for entry in tx.standing(&person.controller, person.keys.clone()).await? {
+        tx.insert_preference_keys(entry.id, &person.controller, &person.keys).await?;
+    }
+    tx.forget_person_links(&person.keys).await?;
     let mut removed = 0;
     for address in tx.preference_addresses(&person.controller, person.keys).await? {
         let key = of.key(address);

@@ -32,6 +32,7 @@ use super::super::file::File;
 use super::super::flow::{self, Tx};
 use super::super::lanes::{Claims, Rooms};
 use super::super::messages::{CancelledPart, MessageFilter};
+use super::super::people::{LinkChange, PersonLink, PersonLinkRow};
 use super::super::record::{
     Answers, Attempt, Bounded, Claimed, ClaimedFile, End, Enqueued, EventFilter, FallbackResults, FallbackRow, Fetched,
     FileHold, Hold, InboxEvent, Incoming, Leases, New, PutOff, Recovered, Reserved, Ruling, Settle, StatusRow,
@@ -67,6 +68,7 @@ mod keep;
 mod listen;
 mod locks;
 mod messages;
+mod people;
 mod register;
 mod session;
 mod standing;
@@ -429,6 +431,26 @@ impl Engine for Postgres {
     async fn pseudonymise(&self, line: &str, person: Named) -> Result<u64> {
         let with = (self.directory(), line, person);
         self.sessions.run(with, move |db, (of, line, person)| Box::pin(flow::pseudonymise(db, of, line, person))).await
+    }
+
+    async fn link_persons(&self, change: LinkChange, now: Timestamp) -> Result<bool> {
+        let (with, now) = ((self.directory(), change), self.at(now));
+        self.sessions.run(with, move |db, (of, change)| Box::pin(flow::link_persons(db, of, change, now))).await
+    }
+
+    async fn unlink_persons(&self, change: LinkChange, now: Timestamp) -> Result<bool> {
+        let (with, now) = ((self.directory(), change), self.at(now));
+        self.sessions.run(with, move |db, (of, change)| Box::pin(flow::unlink_persons(db, of, change, now))).await
+    }
+
+    async fn person_links(&self, line: &str, after: Option<i64>, max: u32) -> Result<Vec<PersonLink>> {
+        let with = (self.directory(), line);
+        let rows = self
+            .sessions
+            .run(with, move |db, (of, line)| Box::pin(flow::person_links(db, of, line, after, max)))
+            .await?;
+        let ours = |row: PersonLinkRow| PersonLinkRow { at: self.sessions.ours(row.at), ..row };
+        Ok(rows.into_iter().map(ours).filter_map(PersonLinkRow::read).collect())
     }
 
     #[cfg(test)]

@@ -10,7 +10,7 @@ use super::super::super::register::{
     OptOutEntry, OptOutSource, Preference, PreferenceKind, Standing, medium_of, scope_name, scope_of,
 };
 use super::session::{Fault, Session};
-use super::together::{BeginOf, LinksOf, ShareRegister, StandingOf};
+use super::together::{BeginOf, StandingOf};
 use super::tx::all;
 use super::{indexed, moment, text};
 use crate::model::address::Medium;
@@ -19,33 +19,7 @@ use crate::model::clock::Timestamp;
 /// The number of a person's last messages in which one to answer is looked for.
 const WRITTEN_MAX: i64 = 50;
 
-/// The exclusive lock of the register.
-const LOCK_REGISTER: &str = "SELECT pg_advisory_xact_lock(1667854965, 0)";
-
 impl Register for Session {
-    async fn lock_register(&self, exclusive: bool) -> Result<(), Fault> {
-        if !exclusive {
-            return self.call(ShareRegister).await;
-        }
-        // An opt-out concerns other messages as well.
-        self.alone()?;
-        self.rows(LOCK_REGISTER, &[]).await.map(drop)
-    }
-
-    async fn controller_of(&self, line: &str) -> Result<Option<String>, Fault> {
-        let of = "SELECT controller FROM civic_messaging.line WHERE id = $1";
-        Ok(self.row(of, &[&indexed(line)]).await?.map(|row| row.try_get(0)).transpose()?.flatten())
-    }
-
-    async fn lines_of(&self, controller: &str) -> Result<Vec<String>, Fault> {
-        let of = "SELECT id FROM civic_messaging.line WHERE coalesce(controller, '') = $1";
-        all(&self.rows(of, &[&text(controller)]).await?)
-    }
-
-    async fn links_of(&self, names: Vec<String>) -> Result<Vec<(String, String)>, Fault> {
-        self.call(LinksOf(names)).await
-    }
-
     async fn standing(&self, controller: &str, keys: Vec<PersonKey>) -> Result<Vec<Standing>, Fault> {
         self.call(StandingOf(controller.to_owned(), keys)).await
     }

@@ -268,6 +268,26 @@ CREATE TABLE civic_messaging.link (
 CREATE INDEX link_previous ON civic_messaging.link (previous);
 CREATE INDEX link_current ON civic_messaging.link (current, line);
 
+-- The addresses of a person, each with its kind, as officers link them.
+CREATE TABLE civic_messaging.person_link (
+    id BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    line TEXT NOT NULL,
+    one TEXT NOT NULL,
+    one_name TEXT NOT NULL,
+    other TEXT NOT NULL,
+    other_name TEXT NOT NULL,
+    officer TEXT NOT NULL,
+    reason TEXT NOT NULL,
+    at BIGINT NOT NULL,
+    -- When the link ended, and the officer who decided so.
+    ended BIGINT,
+    ended_by TEXT,
+    ended_reason TEXT
+);
+CREATE INDEX person_link_one ON civic_messaging.person_link (one_name);
+CREATE INDEX person_link_other ON civic_messaging.person_link (other_name);
+CREATE INDEX person_link_line ON civic_messaging.person_link (line, id) WHERE ended IS NULL;
+
 -- What was taken from the budgets of each period.
 CREATE TABLE civic_messaging.budget (
     counter TEXT PRIMARY KEY,

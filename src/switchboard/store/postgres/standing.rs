@@ -5,6 +5,7 @@ use std::collections::{HashMap, HashSet};
 use tokio_postgres::Row;
 
 use super::super::super::directory::PersonKey;
+use super::super::super::flow::{Linked, LinkedTo};
 use super::super::super::register::{OptOutSource, PreferenceKind, Standing, medium_of, scope_of};
 use super::session::{Fault, Session};
 use super::{indexed, moment, text};
@@ -58,18 +59,29 @@ fn standing(row: &Row) -> Result<Standing, Fault> {
     })
 }
 
-/// Returns the names linked to each of these groups of names, each with its line.
-pub(super) async fn links_of(db: &Session, groups: &[&[String]]) -> Result<Vec<Vec<(String, String)>>, Fault> {
-    let of = "SELECT l.previous, l.line, l.current FROM unnest($1::text[]) AS given (name)
+/// Returns what is linked to each of these groups of names.
+pub(super) async fn links_of(db: &Session, groups: &[&[String]]) -> Result<Vec<Vec<Linked>>, Fault> {
+    let of = "SELECT given.name, l.line, l.current, NULL FROM unnest($1::text[]) AS given (name)
          JOIN civic_messaging.link AS l ON l.previous = given.name
-         UNION ALL SELECT l.current, l.line, l.previous FROM unnest($1::text[]) AS given (name)
-         JOIN civic_messaging.link AS l ON l.current = given.name";
+         UNION ALL SELECT given.name, l.line, l.previous, NULL FROM unnest($1::text[]) AS given (name)
+         JOIN civic_messaging.link AS l ON l.current = given.name
+         UNION ALL SELECT given.name, l.line, l.one, l.other FROM unnest($1::text[]) AS given (name)
+         JOIN civic_messaging.person_link AS l ON l.one_name = given.name AND l.ended IS NULL
+         UNION ALL SELECT given.name, l.line, l.other, l.one FROM unnest($1::text[]) AS given (name)
+         JOIN civic_messaging.person_link AS l ON l.other_name = given.name AND l.ended IS NULL";
     let names: Vec<_> =
         groups.iter().copied().flatten().map(|name| text(name)).collect::<HashSet<_>>().into_iter().collect();
-    let mut links = HashMap::<String, Vec<(String, String)>>::new();
+    let mut links = HashMap::<String, Vec<(String, LinkedTo)>>::new();
     for row in db.rows(of, &[&names]).await? {
-        links.entry(row.try_get(0)?).or_default().push((row.try_get(1)?, row.try_get(2)?));
+        let to = match row.try_get::<_, Option<String>>(3)? {
+            Some(other) => LinkedTo::Key(row.try_get(2)?, other),
+            None => LinkedTo::Name(row.try_get(2)?),
+        };
+        links.entry(row.try_get(0)?).or_default().push((row.try_get(1)?, to));
     }
-    let linked = |name: &String| links.get(&*text(name)).cloned().unwrap_or_default();
+    let linked = |name: &String| {
+        let found = links.get(&*text(name)).cloned().unwrap_or_default().into_iter();
+        found.map(|(line, to)| Linked { of: name.clone(), line, to }).collect::<Vec<_>>()
+    };
     Ok(groups.iter().map(|group| group.iter().flat_map(linked).collect()).collect())
 }

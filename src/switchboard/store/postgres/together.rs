@@ -12,6 +12,7 @@ use tokio_postgres::types::ToSql;
 use super::super::super::charge::{self, Charge};
 use super::super::super::directory::PersonKey;
 use super::super::super::engine::Notification;
+use super::super::super::flow::Linked;
 use super::super::super::record::{Attempt, End, Hold, MessageRow, PersonOf, Settle};
 use super::super::super::register::Standing;
 use super::super::super::status::PRIORITY_LAST;
@@ -267,7 +268,7 @@ impl Call for ShareRegister {
 pub(super) struct LinksOf(pub(super) Vec<String>);
 
 impl Call for LinksOf {
-    type Done = Vec<(String, String)>;
+    type Done = Vec<Linked>;
 
     fn gather(of: &Gathers) -> &Gather<Self> {
         &of.links_of

@@ -22,6 +22,7 @@ use super::super::file::File;
 use super::super::flow::{self, Tx};
 use super::super::lanes::{Claims, Rooms};
 use super::super::messages::{CancelledPart, MessageFilter};
+use super::super::people::{LinkChange, PersonLink, PersonLinkRow};
 use super::super::record::{
     Answers, Attempt, Bounded, Claimed, ClaimedFile, End, Enqueued, EventFilter, FallbackResults, FallbackRow, Fetched,
     FileHold, Hold, InboxEvent, Incoming, Leases, New, PutOff, Recovered, Ruling, Settle, StatusRow, Unbounded, Wait,
@@ -55,6 +56,7 @@ mod file;
 mod keep;
 mod log;
 mod messages;
+mod people;
 mod reader;
 mod register;
 mod tx;
@@ -504,6 +506,22 @@ impl Engine for Sqlite {
     async fn pseudonymise(&self, line: &str, person: Named) -> Result<u64> {
         let (of, line) = (self.directory(), line.to_owned());
         self.run(move |db| run(flow::pseudonymise(&Db(db), &of, &line, &person))).await
+    }
+
+    async fn link_persons(&self, change: LinkChange, now: Timestamp) -> Result<bool> {
+        let of = self.directory();
+        self.run(move |db| run(flow::link_persons(&Db(db), &of, &change, now))).await
+    }
+
+    async fn unlink_persons(&self, change: LinkChange, now: Timestamp) -> Result<bool> {
+        let of = self.directory();
+        self.run(move |db| run(flow::unlink_persons(&Db(db), &of, &change, now))).await
+    }
+
+    async fn person_links(&self, line: &str, after: Option<i64>, max: u32) -> Result<Vec<PersonLink>> {
+        let (of, line) = (self.directory(), line.to_owned());
+        let rows = self.look(move |db| run(flow::person_links(&Db(db), &of, &line, after, max))).await?;
+        Ok(rows.into_iter().filter_map(PersonLinkRow::read).collect())
     }
 
     #[cfg(test)]

@@ -19,9 +19,6 @@ use crate::model::clock::Timestamp;
 /// The number of a person's last messages in which one to answer is looked for.
 const WRITTEN_MAX: u32 = 50;
 
-const LINKS: &str = "SELECT line, current FROM link WHERE previous = ?1
-             UNION ALL SELECT line, previous FROM link WHERE current = ?1";
-
 const STANDING: &str =
     "SELECT id, scope, medium, source, officer, line, at, said, event, confirmation, kind FROM preference
              WHERE lifted IS NULL AND id IN (
@@ -52,25 +49,6 @@ fn standing(row: &Row<'_>) -> rusqlite::Result<Standing> {
 
 #[expect(refining_impl_trait, reason = "the trait is for stores that wait, too")]
 impl Register for Db<'_> {
-    fn controller_of(&self, line: &str) -> Done<Option<String>> {
-        let of = "SELECT controller FROM line WHERE id = ?1";
-        done(self.row(of, (line,), |row| row.get(0)).map(Option::flatten))
-    }
-
-    fn lines_of(&self, controller: &str) -> Done<Vec<String>> {
-        done(self.rows("SELECT id FROM line WHERE coalesce(controller, '') = ?1", (controller,), |row| row.get(0)))
-    }
-
-    fn links_of(&self, names: Vec<String>) -> Done<Vec<(String, String)>> {
-        done_all(|| {
-            let mut links = Vec::new();
-            for name in names {
-                links.extend(self.rows(LINKS, (name,), |row| Ok((row.get(0)?, row.get(1)?)))?);
-            }
-            Ok(links)
-        })
-    }
-
     fn standing(&self, controller: &str, keys: Vec<PersonKey>) -> Done<Vec<Standing>> {
         done_all(|| {
             let (mut found, mut ids) = (Vec::new(), BTreeSet::new());
@@ -223,8 +201,10 @@ mod tests {
         let db = Connection::open_in_memory().unwrap();
         db.execute_batch(include_str!("schema.sql")).unwrap();
         for (sql, by) in [
-            (LINKS, &["INDEX link_previous (previous=?)", "INDEX link_current (current=?)"][..]),
-            (STANDING, &["INDEX preference_key_address", "INDEX preference_key_fingerprint", "INTEGER PRIMARY KEY"]),
+            (
+                STANDING,
+                &["INDEX preference_key_address", "INDEX preference_key_fingerprint", "INTEGER PRIMARY KEY"][..],
+            ),
             (WRITTEN, &["INDEX event_person (line=? AND person=?"]),
             (LISTED, &["INDEX preference_standing (controller=? AND kind=? AND id>?)"]),
         ] {

@@ -240,6 +240,26 @@ CREATE TABLE link (
 CREATE INDEX link_previous ON link (previous);
 CREATE INDEX link_current ON link (current, line);
 
+-- The addresses of a person, each with its kind, as officers link them.
+CREATE TABLE person_link (
+    id INTEGER PRIMARY KEY,
+    line TEXT NOT NULL,
+    one TEXT NOT NULL,
+    one_name TEXT NOT NULL,
+    other TEXT NOT NULL,
+    other_name TEXT NOT NULL,
+    officer TEXT NOT NULL,
+    reason TEXT NOT NULL,
+    at INTEGER NOT NULL,
+    -- When the link ended, and the officer who decided so.
+    ended INTEGER,
+    ended_by TEXT,
+    ended_reason TEXT
+) STRICT;
+CREATE INDEX person_link_one ON person_link (one_name);
+CREATE INDEX person_link_other ON person_link (other_name);
+CREATE INDEX person_link_line ON person_link (line, id) WHERE ended IS NULL;
+
 -- What was taken from the budgets of each period.
 CREATE TABLE budget (
     counter TEXT PRIMARY KEY,

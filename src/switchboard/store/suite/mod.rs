@@ -112,6 +112,7 @@ each! {
     emergency_despite_an_opt_out_is_recorded
     opt_outs_are_listed_in_pages
     opt_outs_match_the_model
+    opt_out_follows_links_of_officers
     marketing_needs_a_consent
     attempt_is_charged_until_it_was_certainly_not_sent
     message_over_the_budget_is_refused

@@ -5,7 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::super::super::directory::*;
 use super::super::super::register::*;
 use super::super::super::status::{Id, PRIORITY_LAST, State, priority};
-use super::opt_outs::{by_officer, configured, directory, heard, moved, phone, preference, question, to, whatsapp};
+use super::opt_outs::{
+    by_officer, change, configured, directory, heard, moved, phone, preference, question, to, whatsapp,
+};
 use super::*;
 
 /// The register as it is meant, over the places of six addresses.
@@ -14,6 +16,8 @@ struct Model {
     entries: Vec<Modelled>,
     /// By line: the current address of a former one.
     links: BTreeMap<&'static str, BTreeMap<usize, usize>>,
+    /// Officers' links.
+    pairs: BTreeSet<(&'static str, usize, usize)>,
     /// What persons wrote: its place among all that happened, the line and the address.
     written: Vec<(u32, &'static str, usize, Timestamp)>,
     messages: Vec<ModelledMessage>,
@@ -53,11 +57,12 @@ impl Model {
 
     fn persons(&self, line: &str, of: usize) -> BTreeSet<usize> {
         let ours = |other: &str| Self::controller(other) == Self::controller(line);
-        let edges = || self.links.iter().filter(|(line, _)| ours(line)).flat_map(|(_, links)| links.iter());
+        let by_gateways = self.links.iter().flat_map(|(line, links)| links.iter().map(|(a, b)| (*line, *a, *b)));
+        let edges: Vec<_> = by_gateways.chain(self.pairs.iter().copied()).filter(|(line, ..)| ours(line)).collect();
         let mut persons = BTreeSet::from([of]);
         loop {
-            let more = edges().filter(|(a, b)| persons.contains(a) != persons.contains(b));
-            let more: Vec<_> = more.flat_map(|(a, b)| [*a, *b]).collect();
+            let more = edges.iter().filter(|(_, a, b)| persons.contains(a) != persons.contains(b));
+            let more: Vec<_> = more.flat_map(|(_, a, b)| [*a, *b]).collect();
             if more.is_empty() {
                 return persons;
             }
@@ -154,6 +159,14 @@ impl Model {
         lifted
     }
 
+    /// Returns an officer's link of the controller between two addresses.
+    fn pair(&self, line: &str, one: usize, other: usize) -> Option<(&'static str, usize, usize)> {
+        let is_meant = |(of, a, b): &&(&str, usize, usize)| {
+            Self::controller(of) == Self::controller(line) && [(one, other), (other, one)].contains(&(*a, *b))
+        };
+        self.pairs.iter().find(is_meant).copied()
+    }
+
     fn link(&mut self, line: &'static str, previous: usize, current: usize) {
         let links = self.links.entry(line).or_default();
         if links.get(&previous) == Some(&current) {
@@ -167,7 +180,7 @@ impl Model {
     }
 }
 
-/// Random schedules against the model: opt-outs, their ends, links, messages of both sides, and sends.
+/// Random schedules against the model: opt-outs, their ends, links of gateways and of officers, messages of both sides, and sends.
 pub(super) async fn opt_outs_match_the_model(store: &dyn Engine, other: &dyn Engine) {
     use OptOutScope::{All, Marketing};
     use OptOutSource::{Gateway, Keyword, Rejection};
@@ -188,7 +201,7 @@ pub(super) async fn opt_outs_match_the_model(store: &dyn Engine, other: &dyn Eng
         now = now.plus(Duration::from_millis(if below(15) == 0 { 660_000 } else { 50 }));
         let (line, who) = (LINES[below(3)], below(addresses.len()));
         let (person, on) = (&addresses[who], if below(2) == 0 { store } else { other });
-        match below(20) {
+        match below(23) {
             0 | 1 => {
                 let (scope, typed) = [(All, true), (All, false), (Marketing, false)][below(3)];
                 heard(on, line, preference(person, scope, typed, now), now).await;
@@ -224,6 +237,30 @@ pub(super) async fn opt_outs_match_the_model(store: &dyn Engine, other: &dyn Eng
                 let (previous, current) = (below(5), 2 + below(3));
                 heard(on, line, moved(&addresses[previous], &addresses[current], now), now).await;
                 model.link(line, previous, current);
+            }
+            20 | 21 => {
+                let (one, another) = (who, below(addresses.len()));
+                if one == another {
+                    continue;
+                }
+                let change = change(line, &addresses[one], &addresses[another]);
+                let known = model.pair(line, one, another);
+                assert_eq!(on.link_persons(change, now).await.unwrap(), known.is_none(), "step {place}");
+                if known.is_none() {
+                    model.pairs.insert((line, one, another));
+                }
+            }
+            22 => {
+                // Nearly always one that is there.
+                let Some((of, one, another)) = model.pairs.iter().nth(below(model.pairs.len().max(1))).copied() else {
+                    continue;
+                };
+                let known = model.pair(line, one, another);
+                let change = change(line, &addresses[another], &addresses[one]);
+                assert_eq!(on.unlink_persons(change, now).await.unwrap(), known.is_some(), "step {place}: {of}");
+                if let Some(known) = known {
+                    model.pairs.remove(&known);
+                }
             }
             7 | 8 => {
                 heard(on, line, question(person, now), now).await;

@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::super::super::directory::*;
+use super::super::super::people::LinkChange;
 use super::super::super::register::*;
 use super::super::super::status::{Id, State, priority};
 use super::*;
@@ -105,6 +106,51 @@ pub(super) fn by_officer(person: &Address, now: Timestamp) -> Preference {
         consent: None,
         said: now,
         recorded: None,
+    }
+}
+
+pub(super) fn change(line: &str, one: &Address, other: &Address) -> LinkChange {
+    let (officer, reason) = ("J. Jones".to_owned(), "gave both".to_owned());
+    LinkChange { line: line.to_owned(), keys: [key_of(one), key_of(other)], officer, reason }
+}
+
+/// Links of officers: over media and lines of one controller, as long as they last.
+pub(super) async fn opt_out_follows_links_of_officers(store: &dyn Engine, other: &dyn Engine) {
+    configured(store, other);
+    let (x, number) = (Address::x("12345").unwrap(), Address::whatsapp("+447700900123").unwrap());
+    // An id of another medium with the same digits is another person.
+    let stranger = Address::messenger("12345").unwrap();
+    heard(store, "desk", stop_by(&phone(), at(1)), at(1)).await;
+    let waits = put(store, to("leader", "a", &x, Purpose::Notice, at(2))).await;
+    assert!(store.link_persons(change("leader", &x, &whatsapp("GB.1")), at(3)).await.unwrap());
+    assert!(!other.link_persons(change("desk", &whatsapp("GB.1"), &x), at(3)).await.unwrap());
+    assert!(!stopped(other, "desk", &x, Purpose::Notice, at(4)).await);
+    // A gateway states that the user is the number.
+    heard(other, "desk", moved(&number, &whatsapp("GB.1"), at(5)), at(5)).await;
+    for person in [&x, &phone(), &whatsapp("GB.1")] {
+        assert!(stopped(other, "desk", person, Purpose::Notice, at(6)).await, "{person:?}");
+        assert!(!stopped(other, "enquiries", person, Purpose::Notice, at(6)).await, "{person:?}");
+    }
+    assert!(!stopped(other, "desk", &stranger, Purpose::Notice, at(6)).await);
+    assert!(matches!(&begun(store, at(8)).await[..], [(id, Begun::Refused(_))] if *id == waits));
+    let links = other.person_links("desk", None, 9).await.unwrap();
+    let [link] = &links[..] else { panic!("{links:?}") };
+    assert_eq!((&link.addresses[0], &link.addresses[1]), (&x, &whatsapp("GB.1")));
+    assert_eq!((&*link.line, &*link.officer, &*link.reason, link.at), ("leader", "J. Jones", "gave both", at(3)));
+    assert!(!format!("{link:?}").contains("12345"));
+    assert!(other.person_links("enquiries", None, 9).await.unwrap().is_empty());
+    assert!(other.person_links("desk", Some(link.id), 9).await.unwrap().is_empty());
+    assert!(!store.unlink_persons(change("enquiries", &x, &whatsapp("GB.1")), at(9)).await.unwrap());
+    assert!(store.unlink_persons(change("desk", &x, &whatsapp("GB.1")), at(9)).await.unwrap());
+    assert!(!stopped(other, "desk", &x, Purpose::Notice, at(10)).await);
+    assert!(stopped(other, "desk", &whatsapp("GB.1"), Purpose::Notice, at(10)).await);
+    assert!(other.person_links("desk", None, 9).await.unwrap().is_empty());
+    // Erasure removes the link, and each address keeps the opt-out.
+    assert!(store.link_persons(change("desk", &x, &phone()), at(11)).await.unwrap());
+    assert!(store.pseudonymise("desk", Named::new(&x)).await.unwrap() > 0);
+    assert!(other.person_links("desk", None, 9).await.unwrap().is_empty());
+    for person in [&x, &phone()] {
+        assert!(stopped(other, "desk", person, Purpose::Notice, at(12)).await, "{person:?}");
     }
 }
 
