@@ -10,6 +10,7 @@
 //! | [`rules`] | May a message go now? Quiet hours, places, and rules of your own, in one order |
 //! | [`tariffs`] | What does a message cost? |
 //! | [`budgets`] | Is there room left for it in this period? |
+//! | [`limits`] | Was the person, or the range of numbers, sent too many lately? |
 
 use std::borrow::Cow;
 use std::fmt;
@@ -23,6 +24,7 @@ use crate::model::message::Message;
 pub mod auto_reply;
 pub mod budgets;
 pub mod hours;
+pub mod limits;
 mod period;
 pub mod rules;
 pub mod tariffs;

@@ -4,6 +4,7 @@ mod begin;
 mod budgets;
 mod conversations;
 mod people;
+mod limits;
 mod register;
 
 use std::borrow::Cow;
@@ -23,6 +24,7 @@ use super::conversations::Heard;
 use super::directory::{Directory, Named};
 use super::fallback::{Answer, FallbackDecision};
 use super::messages::{CANCELLED, CancelledPart, WAITING};
+use super::limits::{Check, Checked};
 use super::outbox::{self, EXPIRED};
 use super::record::{
     ABANDONED, AFTER_REMOVAL, Answers, BOUNDED_MAX, Bounded, CLOCK_NOTED, CLOCK_TOLERANCE, Claimed, DeliveryRow,
@@ -127,6 +129,9 @@ pub(super) trait Tx {
 
     /// Adds charges to their counters, all or none. Returns the place of one that has no room.
     fn spend(&self, charges: &[Charge]) -> impl Statement<Option<usize>, Self::Error>;
+
+    /// Compares a message with recent ones, and adds it to them.
+    fn check_recent(&self, check: Check) -> impl Statement<Checked, Self::Error>;
 
     /// Changes counters, each by a number of units, ordered by name.
     fn change_counters(&self, changes: &[(String, i64)]) -> impl Statement<(), Self::Error>;

@@ -90,6 +90,7 @@ mod file;
 mod flow;
 mod inbox;
 mod lanes;
+mod limits;
 mod line;
 mod messages;
 mod opt_outs;
@@ -131,6 +132,7 @@ pub use worker::ShutdownReport;
 use budgets::Budgets;
 use directory::Directory;
 use inbox::EventNotify;
+use limits::Limits;
 use record::{Enqueued, Incoming, New, Settle};
 use route::Route;
 use suspension::AccountState;
@@ -151,6 +153,8 @@ struct Inner {
     schedule: Schedule,
     policy: Option<Arc<dyn Policy>>,
     budgets: Budgets,
+    /// The limits on recent messages.
+    recent: Limits,
     /// The auto-reply of each line that has one.
     auto_replies: HashMap<String, OutOfHours>,
     lease: Duration,
@@ -193,6 +197,7 @@ pub struct Builder {
     schedule: Schedule,
     policy: Option<Arc<dyn Policy>>,
     budgets: Vec<Budget>,
+    limits: Limits,
     tariffs: Option<Tariffs>,
     lease: Duration,
     max_in_flight: u32,
@@ -229,6 +234,7 @@ impl Switchboard {
             schedule: Schedule::DURABLE,
             policy: None,
             budgets: Vec::new(),
+            limits: Limits::default(),
             tariffs: None,
             lease: worker::LEASE,
             max_in_flight: worker::MAX_IN_FLIGHT,
@@ -821,6 +827,7 @@ impl Builder {
             schedule: self.schedule,
             policy: self.policy,
             budgets,
+            recent: self.limits,
             auto_replies,
             lease: self.lease,
             clock: self.clock,

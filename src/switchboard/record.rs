@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::charge::Charge;
 use super::fallback::{Answer, Fallback, FallbackDecision, First, ON_FAILURE};
+use super::limits::Limits;
 use super::status::{self, Id, PRIORITY_LAST, SendAttempt, Settled, State, Status};
 use crate::channel::Channel;
 use crate::media::StoredMedia;
@@ -162,6 +163,8 @@ pub(super) struct Attempt {
     pub(super) repeatable_until: Option<Timestamp>,
     /// What it takes from budgets, if it begins now.
     pub(super) charges: Vec<Charge>,
+    /// The limits on it, if it begins now.
+    pub(super) limits: Limits,
 }
 
 impl Attempt {
@@ -181,6 +184,7 @@ impl Attempt {
             earlier: false,
             repeatable_until: None,
             charges: Vec::new(),
+            limits: Limits::default(),
         }
     }
 

@@ -45,6 +45,8 @@ mod keep;
 mod keys;
 #[cfg(feature = "sqlite-system")]
 mod lanes;
+#[cfg(feature = "sqlite-system")]
+mod limits;
 #[cfg(all(feature = "axum", feature = "sqlite-system"))]
 mod load;
 #[cfg(feature = "sqlite-system")]

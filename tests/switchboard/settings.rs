@@ -268,7 +268,11 @@ fn wrong_value_names_table_field_and_rule() {
             "budgets[0].money: is in EUR, but notify charges sms in GBP",
         ),
         ("[routes]", "[[tariffs]]\ngateway = \"notify\"\n[routes]", "tariffs[0]: missing field `medium`"),
-        ("[routes]", "[rules]\nbudget = 1\n[routes]", "rules.budget: unknown field; known fields: places, quiet_hours"),
+        (
+            "[routes]",
+            "[rules]\nbudget = 1\n[routes]",
+            "rules.budget: unknown field; known fields: places, quiet_hours, frequency, bursts",
+        ),
         ("[routes]", "[rotues]\na = 1\n[routes]", "rotues: unknown field; did you mean routes?"),
         ("url = ", "uri = \"x\"\nurl = ", "store.uri: unknown field; did you mean url?"),
         (

@@ -5,11 +5,12 @@ use super::super::record::{Attempt, Hold};
 use super::super::register::{Begun, Verdict, overridden};
 use super::super::status::State;
 use super::budgets::{charge_begin, release};
+use super::limits::limit_begin;
 use super::register::{Register, end_refused, verdict};
 use crate::model::clock::Timestamp;
 use crate::policy::Reason;
 
-/// Records the start of a send, unless the person opted out or a budget has no room: then the message ends, or waits.
+/// Records the start of a send, unless the person opted out, or a budget or limit has no room: then the message ends, or waits.
 pub(in super::super) async fn begin<T: Register>(
     tx: &T,
     of: &Directory,
@@ -34,11 +35,15 @@ pub(in super::super) async fn begin<T: Register>(
         end_refused(tx, id, &reason, attempt.at).await?;
         return Ok(Begun::Refused(reason));
     }
-    if !attempt.charges.is_empty() {
+    if !attempt.charges.is_empty() || !attempt.limits.is_empty() {
         if tx.held(hold).await?.is_none_or(|row| row.state == State::Sending) {
             return Ok(Begun::NotHeld);
         }
         if let Some(begun) = charge_begin(tx, id, &attempt.charges, attempt.at).await? {
+            return Ok(begun);
+        }
+        if let Some(begun) = limit_begin(tx, of, (id, &attempt.limits), to, attempt.at).await? {
+            release(tx, &attempt.charges).await?;
             return Ok(begun);
         }
     }

@@ -9,6 +9,7 @@ use super::super::status::State;
 use super::register::end_refused;
 use super::{Tx, settle};
 use crate::model::clock::Timestamp;
+use crate::policy::Reason;
 
 /// Charges an attempt that is about to begin, or puts its message off or ends it, where a budget has no room.
 pub(super) async fn charge_begin<T: Tx>(
@@ -22,11 +23,21 @@ pub(super) async fn charge_begin<T: Tx>(
         end_refused(tx, id, &over.reason, now).await?;
         return Ok(Some(Begun::Refused(over.reason.clone())));
     };
-    tx.insert_decision(id, "defer", &over.reason, now).await?;
-    let from = &[State::Queued, State::Deferred, State::Claimed];
-    let reason = Some(over.reason.to_string());
-    settle(tx, id, &Settle { state: State::Deferred, due: Some(until), reason, from, now }).await?;
+    defer(tx, id, (&over.reason, until), now).await?;
     Ok(Some(Begun::Deferred(over.reason.clone())))
+}
+
+/// Puts a message off until a time.
+pub(super) async fn defer<T: Tx>(
+    tx: &T,
+    id: i64,
+    (reason, until): (&Reason, Timestamp),
+    now: Timestamp,
+) -> Result<(), T::Error> {
+    tx.insert_decision(id, "defer", reason, now).await?;
+    let from = &[State::Queued, State::Deferred, State::Claimed];
+    let reason = Some(reason.to_string());
+    settle(tx, id, &Settle { state: State::Deferred, due: Some(until), reason, from, now }).await.map(drop)
 }
 
 /// Releases the charges of an attempt that did not begin.

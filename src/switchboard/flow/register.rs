@@ -86,6 +86,20 @@ pub(in super::super) trait Register: Persons {
     ) -> impl Statement<bool, Self::Error>;
 }
 
+/// Returns the rows of recent messages of everybody linked to an address, and the one of the address: none for nobody.
+pub(super) async fn keys_of<T: Register>(
+    tx: &T,
+    of: &Directory,
+    line: &str,
+    named: &Named,
+) -> Result<(Vec<String>, Option<String>), T::Error> {
+    let person = person(tx, of, line, named).await?;
+    let key = |key: &PersonKey| tx.name(&format!("person {} {}", person.controller, key.address)).into_owned();
+    let seeds: Vec<_> = named.names.iter().map(|name| tx.name(name).into_owned()).collect();
+    let own = of.keys(&Named { kind: named.kind.clone(), names: seeds }).first().map(key);
+    Ok((person.keys.iter().map(key).collect(), own))
+}
+
 /// Decides about a message: the one of this number, if it is stored.
 pub(in super::super) async fn verdict<T: Register>(
     tx: &T,

@@ -11,6 +11,7 @@ use serde_json::{Map, Value};
 use self::table::{Table, noted, read_all};
 use super::budgets::Budgets;
 use super::directory::OptOutReach;
+use super::limits::Limits;
 use super::store::Store;
 use super::{Builder, Line, Switchboard, check};
 use crate::channel::Channel;
@@ -50,7 +51,7 @@ const DAY: Duration = Duration::from_secs(24 * 3600);
 /// | `[routes]` | the lines of each route: see [`Builder::route`] |
 /// | `[[budgets]]` | `name`; `messages`, `segments` or `money = "250.00 GBP"`; `per`: `day`, `month`, `year` or `financial_year`; and, to limit it, `lines`, `medium`, `tag`; `exempt`, purposes; `at_cap`: `refuse` or `wait`. See [`Budget`] |
 /// | `[[tariffs]]` | prices of the council's contracts, beside the public ones: see [`Tariffs`] |
-/// | `[rules]` | `places = { countries = ["353"] }` and `quiet_hours = { from = "21:00", until = "08:00" }`: see [`Rules`] |
+/// | `[rules]` | `places = { countries = ["353"] }` and `quiet_hours = { from = "21:00", until = "08:00" }`: see [`Rules`]; `frequency = { messages = 3, days = 7 }` and `bursts = {}`: see [`limits`](crate::policy::limits) |
 ///
 /// Every text may be `{ env = "NAME" }` or `{ file = "PATH" }`: see [`Settings`]. Paths are relative to the working
 /// directory.
@@ -106,6 +107,7 @@ struct Parts {
     lines: Vec<Line>,
     routes: Vec<(String, Vec<String>)>,
     rules: Option<Rules>,
+    limits: Limits,
     budgets: Vec<Budget>,
     tariffs: Option<Tariffs>,
 }
@@ -171,6 +173,7 @@ impl Configuration {
         (builder.clock, builder.random) = (context.clock, context.random);
         (builder.lines, builder.routes, builder.pepper) = (parts.lines, parts.routes, parts.pepper);
         (builder.budgets, builder.tariffs) = (parts.budgets, parts.tariffs);
+        builder.limits = parts.limits;
         if let Some(rules) = parts.rules {
             builder = builder.policy(rules);
         }
@@ -249,6 +252,7 @@ fn read(file: &Settings, registry: &Registry, context: &Context) -> Result<Parts
         noted(lines, &mut errors).map(|lines| (name, lines))
     };
     let routes: Vec<_> = routes.into_iter().filter_map(route).collect();
+    let mut limits = Limits::default();
     let rules = file.table("rules", &mut errors).map(|mut table| {
         let mut rules = Rules::new();
         if let Some(places) = table.read::<Places>("places", &mut errors) {
@@ -257,6 +261,8 @@ fn read(file: &Settings, registry: &Registry, context: &Context) -> Result<Parts
         if let Some(quiet_hours) = table.read::<QuietHours>("quiet_hours", &mut errors) {
             rules = rules.rule(quiet_hours);
         }
+        limits.frequency = table.read("frequency", &mut errors);
+        limits.bursts = table.read("bursts", &mut errors);
         table.finish(&mut errors);
         rules
     });
@@ -277,7 +283,9 @@ fn read(file: &Settings, registry: &Registry, context: &Context) -> Result<Parts
         errors.extend(checked.faults(&lines));
     }
     match url {
-        Some(url) if errors.is_empty() => Ok(Parts { url, folder, pepper, lines, routes, rules, budgets, tariffs }),
+        Some(url) if errors.is_empty() => {
+            Ok(Parts { url, folder, pepper, lines, routes, rules, limits, budgets, tariffs })
+        }
         _ => Err(SettingsErrors::new(errors)),
     }
 }

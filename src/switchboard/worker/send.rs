@@ -295,10 +295,11 @@ impl Switchboard {
         // From here on the outcome is unknown if this process ends.
         let now = inner.clock.now();
         let mut attempt = Attempt::next(&supplier.channel, message, &claimed.attempts, now);
-        // A message that is sent again within an idempotency window is charged already.
+        // A message that is sent again within an idempotency window is charged and counted already.
         if claimed.repeated().is_none() {
             let charges = inner.budgets.charges(&claimed.line, &*supplier.channel, message, now);
             attempt.charges = charges.map_err(|reason| refusal(claimed, reason, now))?;
+            attempt.limits = inner.recent.on(&*supplier.channel, message);
         }
         let to = Addressee::new(&claimed.line, &message.to, message.purpose, claimed.queued);
         match self.record_begin(claimed, attempt.clone(), to).await? {

@@ -10,6 +10,7 @@ use std::time::Duration;
 use tokio_postgres::Row;
 
 use super::super::super::lanes::{Claims, Rooms, line_of};
+use super::super::super::limits::Limits;
 use super::super::super::record::{Attempt, Claimed, Hold, RESERVED_AHEAD, Reserved, SERVED, message_of};
 use super::super::super::status::{Id, PRIORITY_LAST};
 use super::session::{Fault, Session};
@@ -230,6 +231,7 @@ pub(super) async fn read_claimed(db: &Session, ids: &[i64]) -> Result<Vec<Claime
             earlier,
             repeatable_until,
             charges: Vec::new(),
+            limits: Limits::default(),
         };
         attempts.entry(of.try_get(3)?).or_default().push(attempt);
     }

@@ -109,6 +109,7 @@ pub(super) async fn purge(db: &Session, now: Timestamp, max: u32) -> Result<u64,
     let early = "DELETE FROM civic_messaging.early
          WHERE at <= $1 AND n IN (SELECT n FROM civic_messaging.early ORDER BY n LIMIT $2)";
     let early = db.change(early, &[&Timestamp::from_millis(now).minus(EARLY_KEPT).as_millis(), &max]).await?;
+    super::limits::purge(db, now, max).await?;
     Ok(purged + events.len() as u64 + early)
 }
 

@@ -65,6 +65,7 @@ mod conversations;
 mod file;
 mod group;
 mod keep;
+mod limits;
 mod listen;
 mod locks;
 mod messages;

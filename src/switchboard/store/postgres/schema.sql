@@ -294,6 +294,16 @@ CREATE TABLE civic_messaging.budget (
     units BIGINT NOT NULL
 );
 
+-- Recent messages, for the limits: those to an address, and the phone numbers of a line.
+CREATE TABLE civic_messaging.recent (
+    key TEXT PRIMARY KEY,
+    -- As JSON, each with its time.
+    messages TEXT NOT NULL,
+    -- When the row is not needed any more.
+    expires BIGINT NOT NULL
+);
+CREATE INDEX recent_expires ON civic_messaging.recent (expires);
+
 -- What persons want: opt-outs, and consents to marketing. No retention removes it.
 CREATE TABLE civic_messaging.preference (
     id BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY,

@@ -13,13 +13,14 @@ use super::super::super::charge::{self, Charge};
 use super::super::super::directory::PersonKey;
 use super::super::super::engine::Notification;
 use super::super::super::flow::Linked;
+use super::super::super::limits::{Check, Checked};
 use super::super::super::record::{Attempt, End, Hold, MessageRow, PersonOf, Settle};
 use super::super::super::register::Standing;
 use super::super::super::status::PRIORITY_LAST;
 use super::locks::{by_id, by_key, lock_names};
 use super::session::{Fault, Session};
 use super::standing::{links_of, share, standing_of};
-use super::{budgets, indexed, state, text};
+use super::{budgets, indexed, limits, state, text};
 use crate::model::clock::Timestamp;
 use crate::model::id::MessageId;
 use crate::model::message::Price;
@@ -112,7 +113,8 @@ pub(super) struct Gathers {
     links_of: Gather<LinksOf>,
     standing_of: Gather<StandingOf>,
     spend: Gather<Spend>,
-    /// Charges of one moment are counted before those of the next.
+    check: Gather<Check>,
+    /// Charges and checks of one moment are counted before those of the next.
     spending: tokio::sync::Mutex<()>,
 }
 
@@ -311,6 +313,22 @@ impl Call for Spend {
             None => None,
         };
         budgets::spend(db, &calls.iter().map(|call| &*call.0).collect::<Vec<_>>()).await
+    }
+}
+
+impl Call for Check {
+    type Done = Checked;
+
+    fn gather(of: &Gathers) -> &Gather<Self> {
+        &of.check
+    }
+
+    async fn all(db: &Session, calls: &[Self]) -> Result<Vec<Checked>, Fault> {
+        let _turn = match db.gathers() {
+            Some(gathers) => Some(gathers.spending.lock().await),
+            None => None,
+        };
+        limits::check(db, &calls.iter().collect::<Vec<_>>()).await
     }
 }
 

@@ -13,6 +13,7 @@ use super::super::super::engine::Notification;
 use super::super::super::fallback::First;
 use super::super::super::flow::Tx;
 use super::super::super::lanes::lane_of;
+use super::super::super::limits::{Check, Checked};
 use super::super::super::outbox::{self};
 use super::super::super::record::{
     DeliveryRow, EVENT_ATTEMPTS, End, EventContent, EventFilter, EventRow, EventWait, FALLBACKS_MAX, FallbackRow,
@@ -221,6 +222,10 @@ impl Tx for Session {
 
     async fn spend(&self, charges: &[Charge]) -> Result<Option<usize>, Fault> {
         self.call(Spend(charges.to_vec())).await
+    }
+
+    async fn check_recent(&self, check: Check) -> Result<Checked, Fault> {
+        self.call(check).await
     }
 
     async fn change_counters(&self, changes: &[(String, i64)]) -> Result<(), Fault> {

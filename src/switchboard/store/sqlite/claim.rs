@@ -10,6 +10,7 @@ use rusqlite::{Connection, OptionalExtension, Row};
 
 use super::super::super::charge;
 use super::super::super::lanes::Rooms;
+use super::super::super::limits::Limits;
 use super::super::super::record::{Attempt, Claimed, Hold, Written, message_of};
 use super::super::super::status::{Id, PRIORITY_LAST, State};
 use crate::model::clock::Timestamp;
@@ -287,6 +288,7 @@ pub(super) fn read_claimed_row(db: &Connection, id: i64) -> rusqlite::Result<Cla
             earlier,
             repeatable_until,
             charges: Vec::new(),
+            limits: Limits::default(),
         })
     };
     held.query_row((id,), |row| {

@@ -113,6 +113,7 @@ pub(super) fn purge(db: &Connection, now: Timestamp, max: u32) -> rusqlite::Resu
             "DELETE FROM early WHERE at <= ?1 AND rowid IN (SELECT rowid FROM early ORDER BY rowid LIMIT ?2)",
         )?
         .execute((now.minus(EARLY_KEPT), max))?;
+    super::limits::purge(db, now, max)?;
     Ok((messages.len() + events.len() + links + marks + early) as u64)
 }
 

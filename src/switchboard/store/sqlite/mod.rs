@@ -54,6 +54,7 @@ mod claim;
 mod conversations;
 mod file;
 mod keep;
+mod limits;
 mod log;
 mod messages;
 mod people;

@@ -266,6 +266,16 @@ CREATE TABLE budget (
     units INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 
+-- Recent messages, for the limits: those to an address, and the phone numbers of a line.
+CREATE TABLE recent (
+    key TEXT PRIMARY KEY,
+    -- As JSON, each with its time.
+    messages TEXT NOT NULL,
+    -- When the row is not needed any more.
+    expires INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE INDEX recent_expires ON recent (expires);
+
 -- What persons want: opt-outs, and consents to marketing. No retention removes it.
 CREATE TABLE preference (
     id INTEGER PRIMARY KEY,

@@ -13,6 +13,7 @@ use super::super::super::conversations::Heard;
 use super::super::super::fallback::First;
 use super::super::super::flow::Tx;
 use super::super::super::lanes::lane_of;
+use super::super::super::limits::{Check, Checked};
 use super::super::super::outbox::{self};
 use super::super::super::record::{
     DeliveryRow, EVENT_ATTEMPTS, End, EventContent, EventFilter, EventRow, EventWait, FALLBACKS_MAX, FallbackRow,
@@ -20,7 +21,7 @@ use super::super::super::record::{
     PutOff, RELEASED_MAX, RESTORED, Settle, Written, reached,
 };
 use super::super::super::status::{State, Status, priority};
-use super::{budgets, claim, conversations, status};
+use super::{budgets, claim, conversations, limits, status};
 use crate::model::clock::Timestamp;
 use crate::model::digest::Digest;
 use crate::model::id::MessageId;
@@ -339,6 +340,10 @@ impl Tx for Db<'_> {
 
     fn spend(&self, charges: &[Charge]) -> Done<Option<usize>> {
         done(budgets::spend(self.0, charges))
+    }
+
+    fn check_recent(&self, check: Check) -> Done<Checked> {
+        done(limits::check(self.0, &check))
     }
 
     fn change_counters(&self, changes: &[(String, i64)]) -> Done<()> {

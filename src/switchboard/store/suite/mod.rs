@@ -9,6 +9,7 @@ mod fallbacks;
 mod files;
 mod inbox;
 mod messages;
+mod limits;
 mod opt_out_model;
 mod opt_outs;
 mod retention;
@@ -27,6 +28,7 @@ use self::fallbacks::*;
 use self::files::*;
 use self::inbox::*;
 use self::messages::*;
+use self::limits::*;
 use self::opt_out_model::*;
 use self::opt_outs::*;
 use self::retention::*;
@@ -124,6 +126,11 @@ each! {
     budget_is_exact_under_concurrency
     waiting_conversations_match_the_model
     late_acceptance_answers_what_was_there_before
+    frequency_counts_messages_to_one_person
+    frequency_counts_linked_addresses
+    message_over_the_frequency_waits_for_room
+    refused_message_is_not_charged
+    limits_are_exact_under_concurrency
     key_belongs_to_one_message
     claim_prefers_urgent_and_then_older_messages
     conversation_has_one_claim_at_a_time
