@@ -28,6 +28,7 @@ pub mod limits;
 mod period;
 pub mod rules;
 pub mod tariffs;
+pub(crate) mod windows;
 
 pub use self::period::BillingPeriod;
 

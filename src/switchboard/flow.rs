@@ -6,6 +6,7 @@ mod conversations;
 mod people;
 mod limits;
 mod register;
+mod windows;
 
 use std::borrow::Cow;
 use std::collections::{BTreeSet, HashMap};

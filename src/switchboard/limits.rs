@@ -11,6 +11,7 @@ use crate::model::message::Message;
 use crate::policy::Reason;
 use crate::policy::budgets::AtCap;
 use crate::policy::limits::{ADJACENT, Bursts, Frequency, NUMBERS_KEPT, is_unprompted};
+use crate::policy::windows::Window;
 
 impl Builder {
     /// Limits the number of unprompted messages to one person.
@@ -33,16 +34,44 @@ impl Builder {
     }
 }
 
+impl Builder {
+    /// Refuses messages outside the window of their medium before the network: `false` by default.
+    ///
+    /// | medium | a message needs | otherwise |
+    /// |---|---|---|
+    /// | WhatsApp | a message of the person within 24 hours | an approved template |
+    /// | Messenger | an action of the person within 24 hours; within 7 days with the option `human_agent` | |
+    /// | X | a message of the person, at any time | |
+    ///
+    /// Templates and [`Content::Native`](crate::message::Content::Native) are not affected, nor are messages to a
+    /// conversation. Each account has its own window with a person, who is everybody whose addresses are linked. It is
+    /// read from the store in the transaction that records the start of a send, by the gateway's times. Where the gateway
+    /// rejected a message with [`ErrorKind::OutsideWindow`](crate::ErrorKind::OutsideWindow), the window is closed until
+    /// the person writes again. Messages that [`Line::retention`](super::Line::retention) removed, or that another program
+    /// received, open none.
+    ///
+    /// The rule is `window`. A refusal leaves the fallback on another medium.
+    #[must_use]
+    pub fn windows(mut self, are_predicted: bool) -> Self {
+        self.limits.has_windows = are_predicted;
+        self
+    }
+}
+
 /// The limits of a switchboard.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Limits {
     pub(super) frequency: Option<Frequency>,
     pub(super) bursts: Option<Bursts>,
+    /// The window that one message needs.
+    pub(super) window: Option<Window>,
+    /// Windows are predicted.
+    pub(super) has_windows: bool,
 }
 
 impl Limits {
     pub(super) fn is_empty(&self) -> bool {
-        self.frequency.is_none() && self.bursts.is_none()
+        self.frequency.is_none() && self.bursts.is_none() && self.window.is_none()
     }
 
     /// Returns the limits on a message of this channel.
@@ -52,6 +81,8 @@ impl Limits {
         Self {
             frequency: self.frequency.filter(|_| is_unprompted),
             bursts: self.bursts.filter(|_| is_unprompted && is_sms),
+            window: if self.has_windows { Window::of(channel.info(), message) } else { None },
+            has_windows: self.has_windows,
         }
     }
 }

@@ -5,9 +5,10 @@
 use std::time::Duration;
 
 use civic_messaging::clock::VirtualClock;
+use civic_messaging::message::Template;
 use civic_messaging::policy::budgets::AtCap;
 use civic_messaging::policy::limits::{Bursts, Frequency};
-use civic_messaging::switchboard::{Builder, Id, Line, State, Store, Switchboard};
+use civic_messaging::switchboard::{Builder, Fallback, Id, Line, Outgoing, State, Store, Switchboard};
 use civic_messaging::{Address, Message, Mock, Purpose};
 
 use super::{number, person, until};
@@ -58,6 +59,24 @@ async fn sequential_numbers_are_stopped() {
         let id = send(&board, to, purpose).await;
         ends(&board, &clock, id, State::Accepted).await;
     }
+}
+
+#[tokio::test]
+async fn free_text_is_refused_outside_the_window() {
+    let (board, sms, clock) = council(|builder| builder.windows(true)).await;
+    let whatsapp = || Address::whatsapp("+447700900001").unwrap();
+    let refused = send(&board, whatsapp(), Purpose::Reply).await;
+    ends(&board, &clock, refused, State::Refused).await;
+    let why = board.status(refused).await.unwrap().unwrap().reason.unwrap();
+    assert_eq!(why, "the person has not written within 24 hours: send an approved template");
+    let template = Message::template(whatsapp(), Template::new("collection").language("en_GB"));
+    let template = board.send("desk", template).await.unwrap();
+    ends(&board, &clock, template, State::Accepted).await;
+    // The fallback on another medium goes.
+    let text = Message::text(whatsapp(), "Your collection is tomorrow.");
+    let fallback = Fallback::on_failure(Message::text(person(1), "Your collection is tomorrow."));
+    board.send("desk", Outgoing::new(text).fallback(fallback)).await.unwrap();
+    until(&clock, Duration::from_secs(1), async || sms.sent().len() == 1).await;
 }
 
 #[tokio::test]

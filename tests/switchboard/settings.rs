@@ -271,7 +271,7 @@ fn wrong_value_names_table_field_and_rule() {
         (
             "[routes]",
             "[rules]\nbudget = 1\n[routes]",
-            "rules.budget: unknown field; known fields: places, quiet_hours, frequency, bursts",
+            "rules.budget: unknown field; known fields: places, quiet_hours, frequency, bursts, windows",
         ),
         ("[routes]", "[rotues]\na = 1\n[routes]", "rotues: unknown field; did you mean routes?"),
         ("url = ", "uri = \"x\"\nurl = ", "store.uri: unknown field; did you mean url?"),

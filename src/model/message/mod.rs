@@ -191,6 +191,11 @@ impl Message {
         Ok(self)
     }
 
+    /// Returns `true` if an option of a gateway is set to `true`.
+    pub(crate) fn has_option(&self, gateway: &str, option: &str) -> bool {
+        self.options.0.get(gateway).and_then(|options| options.get(option)).and_then(Value::as_bool).unwrap_or(false)
+    }
+
     /// Returns `true` if the content may be degraded in this way.
     pub fn allows(&self, degrade: Degradation) -> bool {
         self.allow.contains(&degrade)

@@ -7,6 +7,7 @@ use super::super::status::State;
 use super::budgets::{charge_begin, release};
 use super::limits::limit_begin;
 use super::register::{Register, end_refused, verdict};
+use super::windows::window_begin;
 use crate::model::clock::Timestamp;
 use crate::policy::Reason;
 
@@ -38,6 +39,9 @@ pub(in super::super) async fn begin<T: Register>(
     if !attempt.charges.is_empty() || !attempt.limits.is_empty() {
         if tx.held(hold).await?.is_none_or(|row| row.state == State::Sending) {
             return Ok(Begun::NotHeld);
+        }
+        if let Some(begun) = window_begin(tx, of, (id, attempt), to).await? {
+            return Ok(begun);
         }
         if let Some(begun) = charge_begin(tx, id, &attempt.charges, attempt.at).await? {
             return Ok(begun);

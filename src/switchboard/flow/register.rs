@@ -43,6 +43,14 @@ pub(in super::super) trait Register: Persons {
         until: Timestamp,
     ) -> impl Statement<Vec<String>, Self::Error>;
 
+    /// Returns when the account of an attempt last rejected a message to a person because a window was closed.
+    fn rejected_outside_window(
+        &self,
+        line: &str,
+        names: &[String],
+        attempt: &Attempt,
+    ) -> impl Statement<Option<Timestamp>, Self::Error>;
+
     /// Inserts an entry, and returns its number.
     fn insert_preference(
         &self,
@@ -84,6 +92,16 @@ pub(in super::super) trait Register: Persons {
         lease: Option<Timestamp>,
         attempt: &Attempt,
     ) -> impl Statement<bool, Self::Error>;
+}
+
+/// Returns the names of everybody linked to an address.
+pub(super) async fn names_of<T: Register>(
+    tx: &T,
+    of: &Directory,
+    line: &str,
+    named: &Named,
+) -> Result<Vec<String>, T::Error> {
+    Ok(person(tx, of, line, named).await?.names)
 }
 
 /// Returns the rows of recent messages of everybody linked to an address, and the one of the address: none for nobody.

@@ -51,7 +51,7 @@ const DAY: Duration = Duration::from_secs(24 * 3600);
 /// | `[routes]` | the lines of each route: see [`Builder::route`] |
 /// | `[[budgets]]` | `name`; `messages`, `segments` or `money = "250.00 GBP"`; `per`: `day`, `month`, `year` or `financial_year`; and, to limit it, `lines`, `medium`, `tag`; `exempt`, purposes; `at_cap`: `refuse` or `wait`. See [`Budget`] |
 /// | `[[tariffs]]` | prices of the council's contracts, beside the public ones: see [`Tariffs`] |
-/// | `[rules]` | `places = { countries = ["353"] }` and `quiet_hours = { from = "21:00", until = "08:00" }`: see [`Rules`]; `frequency = { messages = 3, days = 7 }` and `bursts = {}`: see [`limits`](crate::policy::limits) |
+/// | `[rules]` | `places = { countries = ["353"] }` and `quiet_hours = { from = "21:00", until = "08:00" }`: see [`Rules`]; `frequency = { messages = 3, days = 7 }` and `bursts = {}`: see [`limits`](crate::policy::limits); `windows = true`: see [`Builder::windows`] |
 ///
 /// Every text may be `{ env = "NAME" }` or `{ file = "PATH" }`: see [`Settings`]. Paths are relative to the working
 /// directory.
@@ -263,6 +263,7 @@ fn read(file: &Settings, registry: &Registry, context: &Context) -> Result<Parts
         }
         limits.frequency = table.read("frequency", &mut errors);
         limits.bursts = table.read("bursts", &mut errors);
+        limits.has_windows = table.read("windows", &mut errors).unwrap_or_default();
         table.finish(&mut errors);
         rules
     });

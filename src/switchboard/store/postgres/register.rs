@@ -77,6 +77,27 @@ impl Register for Session {
         all(&self.rows(of, &[&indexed(line), &names, &event, &until.as_millis(), &WRITTEN_MAX]).await?)
     }
 
+    async fn rejected_outside_window(
+        &self,
+        line: &str,
+        names: &[String],
+        attempt: &Attempt,
+    ) -> Result<Option<Timestamp>, Fault> {
+        let of = "SELECT max(a.ended) FROM (
+                 SELECT id FROM civic_messaging.message
+                 WHERE conversation
+                       = ANY (SELECT hashtextextended($1 || chr(10) || person, 0) FROM unnest($2::text[]) AS person)
+                   AND line = $1 AND recipient = ANY ($2)
+                 ORDER BY queued DESC, id DESC LIMIT $5) AS m
+             JOIN civic_messaging.attempt AS a ON a.message = m.id
+             WHERE a.gateway = $3 AND a.account = $4 AND a.kind = 'outside_window'";
+        let names: Vec<_> = names.iter().map(|name| indexed(name)).collect();
+        let (gateway, account) = (text(&attempt.gateway), text(&attempt.account));
+        let row = self.row(of, &[&indexed(line), &names, &gateway, &account, &WRITTEN_MAX]).await?;
+        let ended: Option<i64> = row.map(|row| row.try_get(0)).transpose()?.flatten();
+        Ok(ended.map(Timestamp::from_millis))
+    }
+
     async fn insert_preference(
         &self,
         controller: &str,

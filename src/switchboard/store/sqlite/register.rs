@@ -110,6 +110,23 @@ impl Register for Db<'_> {
         })
     }
 
+    fn rejected_outside_window(&self, line: &str, names: &[String], attempt: &Attempt) -> Done<Option<Timestamp>> {
+        let of = "SELECT max(a.ended) FROM (
+                 SELECT id FROM message WHERE line = ?1 AND recipient = ?2 ORDER BY queued DESC, id DESC LIMIT ?5) AS m
+             JOIN attempt AS a ON a.message = m.id
+             WHERE a.gateway = ?3 AND a.account = ?4 AND a.kind = 'outside_window'";
+        let (gateway, account) = (&attempt.gateway, &attempt.account);
+        done_all(|| {
+            let mut last = None;
+            for name in names {
+                let with = (line, name, gateway, account, WRITTEN_MAX);
+                let ended: Option<Option<Timestamp>> = self.row(of, with, |row| row.get(0))?;
+                last = last.max(ended.flatten());
+            }
+            Ok(last)
+        })
+    }
+
     fn insert_preference(&self, controller: &str, preference: &Preference, event: i64, now: Timestamp) -> Done<i64> {
         let insert = "INSERT INTO preference 
                  (controller, line, scope, medium, source, officer, note, at, said, event, kind, consent)

@@ -14,7 +14,7 @@ async fn begin_limited(store: &dyn Engine, claimed: &Claimed, limits: Limits, no
 }
 
 fn frequency(max: u32, at_cap: AtCap) -> Limits {
-    Limits { frequency: Some(Frequency::new(max, WEEK).unwrap().at_cap(at_cap)), bursts: None }
+    Limits { frequency: Some(Frequency::new(max, WEEK).unwrap().at_cap(at_cap)), ..Limits::default() }
 }
 
 /// Begins and ends the send of one message.
@@ -91,7 +91,7 @@ pub(super) async fn limits_are_exact_under_concurrency(store: &dyn Engine, other
         let person = if n < 6 { 77_777 } else { 10_000 + n };
         put(store, New { line, ..new(&format!("k-{n}"), person) }).await;
     }
-    let bursts = Limits { frequency: None, bursts: Some(Bursts::new().max(5).unwrap()) };
+    let bursts = Limits { bursts: Some(Bursts::new().max(5).unwrap()), ..Limits::default() };
     let both = Limits { frequency: frequency(1, AtCap::Refuse).frequency, ..bursts };
     let (mut sent, mut begun_for_one) = ([0; 3], 0);
     loop {

@@ -16,6 +16,7 @@ mod retention;
 mod sends;
 mod statuses;
 mod waiting;
+mod windows;
 
 use std::time::Duration;
 
@@ -35,6 +36,7 @@ use self::retention::*;
 use self::sends::*;
 use self::statuses::*;
 use self::waiting::*;
+use self::windows::*;
 use super::super::conversation::Entry;
 use super::super::directory::{Addressee, Named};
 use super::super::fallback::{Answer, Fallback};
@@ -131,6 +133,8 @@ each! {
     message_over_the_frequency_waits_for_room
     refused_message_is_not_charged
     limits_are_exact_under_concurrency
+    window_opens_with_the_last_message
+    rejection_closes_the_window_until_the_person_writes
     key_belongs_to_one_message
     claim_prefers_urgent_and_then_older_messages
     conversation_has_one_claim_at_a_time
