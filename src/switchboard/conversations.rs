@@ -124,10 +124,9 @@ impl Switchboard {
         let store = &self.0.store.0;
         let rows = store.conversations(line, filter, after.map(|after| filter.place(after)), max).await?;
         let mut all = Vec::with_capacity(rows.len());
-        for ConversationRow { name, address, last: at, waiting: waiting_since, unread } in rows {
+        for (ConversationRow { name, address, last: at, waiting: waiting_since, unread }, last) in rows {
             // Only a newer program writes an address that this one cannot read.
             let Ok(person) = serde_json::from_str(&address) else { continue };
-            let last = store.conversation(line, &name, None, 1).await?.pop();
             all.push(ConversationSummary { person, at, last, waiting_since, unread, name });
         }
         Ok(all)

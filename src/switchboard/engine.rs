@@ -221,14 +221,14 @@ pub(super) trait Engine: fmt::Debug + Send + Sync {
     /// Returns the conversation with a person on a line, over all their addresses: newest first, before a place.
     async fn conversation(&self, line: &str, with: &str, before: Option<Place>, max: u32) -> Result<Vec<Entry>>;
 
-    /// Returns conversations of a line, in the order of the filter, after a place.
+    /// Returns conversations of a line with their last entries, in the order of the filter, after a place.
     async fn conversations(
         &self,
         line: &str,
         of: ConversationFilter,
         after: Option<ConversationPlace>,
         max: u32,
-    ) -> Result<Vec<ConversationRow>>;
+    ) -> Result<Vec<(ConversationRow, Option<Entry>)>>;
 
     /// Marks a conversation as read. Returns `false` if nothing was unread.
     async fn mark_read(&self, line: &str, with: &str) -> Result<bool>;

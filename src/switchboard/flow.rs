@@ -3,8 +3,8 @@
 mod begin;
 mod budgets;
 mod conversations;
-mod people;
 mod limits;
+mod people;
 mod register;
 mod windows;
 
@@ -24,8 +24,8 @@ use super::charge::Charge;
 use super::conversations::Heard;
 use super::directory::{Directory, Named};
 use super::fallback::{Answer, FallbackDecision};
-use super::messages::{CANCELLED, CancelledPart, WAITING};
 use super::limits::{Check, Checked};
+use super::messages::{CANCELLED, CancelledPart, WAITING};
 use super::outbox::{self, EXPIRED};
 use super::record::{
     ABANDONED, AFTER_REMOVAL, Answers, BOUNDED_MAX, Bounded, CLOCK_NOTED, CLOCK_TOLERANCE, Claimed, DeliveryRow,

@@ -1,11 +1,14 @@
 //! The list of conversations.
 
+use std::collections::HashMap;
+
 use tokio_postgres::Row;
 
+use super::super::super::conversation::{Entry, Place};
 use super::super::super::conversations::{ConversationFilter, ConversationPlace, ConversationRow, Heard};
 use super::super::super::record::LinkRow;
 use super::session::{Fault, Session};
-use super::{indexed, moment};
+use super::{indexed, moment, statuses};
 use crate::model::clock::Timestamp;
 
 /// The current name of a person.
@@ -101,7 +104,7 @@ pub(super) async fn list(
     of: ConversationFilter,
     after: Option<&ConversationPlace>,
     max: u32,
-) -> Result<Vec<ConversationRow>, Fault> {
+) -> Result<Vec<(ConversationRow, Option<Entry>)>, Fault> {
     let (sql, first) = match of {
         ConversationFilter::All => (ALL, i64::MAX),
         ConversationFilter::Unread => (UNREAD, i64::MAX),
@@ -115,7 +118,49 @@ pub(super) async fn list(
         let waiting = row.try_get::<_, Option<i64>>(3)?.map(Timestamp::from_millis);
         Ok(ConversationRow { name, address, last, waiting, unread: u32::try_from(unread).unwrap_or(0) })
     };
-    db.rows(sql, &[&indexed(line), &at, &name, &i64::from(max)]).await?.iter().map(read).collect()
+    let rows = db.rows(sql, &[&indexed(line), &at, &name, &i64::from(max)]).await?;
+    let rows = rows.iter().map(read).collect::<Result<Vec<_>, Fault>>()?;
+    let mut last = last_entries(db, line, &rows.iter().map(|row| &*row.name).collect::<Vec<_>>()).await?;
+    let with_last = |row: ConversationRow| {
+        let entry = last.remove(&row.name);
+        (row, entry)
+    };
+    Ok(rows.into_iter().map(with_last).collect())
+}
+
+/// Returns the last entry of each conversation, by the current name of its person.
+async fn last_entries(db: &Session, line: &str, names: &[&str]) -> Result<HashMap<String, Entry>, Fault> {
+    let last = "SELECT named.person, said.at, said.ours, said.id, said.body
+         FROM unnest($2::text[]) AS named (person)
+         CROSS JOIN LATERAL (
+             SELECT last.*
+             FROM (SELECT named.person AS name
+                   UNION ALL SELECT previous FROM civic_messaging.link WHERE line = $1 AND current = named.person) AS who
+             CROSS JOIN LATERAL (
+                 (SELECT queued AS at, true AS ours, id, NULL AS body FROM civic_messaging.message
+                  WHERE conversation = hashtextextended($1 || chr(10) || who.name, 0)
+                    AND recipient = who.name AND line = $1
+                  ORDER BY queued DESC, id DESC LIMIT 1)
+                 UNION ALL
+                 (SELECT taken_in, false, id, body FROM civic_messaging.event
+                  WHERE line = $1 AND person = who.name ORDER BY taken_in DESC, id DESC LIMIT 1)) AS last
+             ORDER BY at DESC, ours DESC, id DESC LIMIT 1) AS said";
+    let rows = db.rows(last, &[&indexed(line), &names]).await?;
+    let place = |row: &Row| Ok::<_, Fault>(Place { at: moment(row, 1)?, ours: row.try_get(2)?, id: row.try_get(3)? });
+    let places = rows.iter().map(place).collect::<Result<Vec<_>, _>>()?;
+    let ours = places.iter().filter(|place| place.ours).map(|place| place.id).collect();
+    let mut ours: HashMap<_, _> = statuses(db, ours).await?.into_iter().map(|ours| (ours.0.id.0, ours)).collect();
+    let mut entries = HashMap::new();
+    for (row, place) in rows.iter().zip(places) {
+        let entry = if place.ours {
+            let Some((status, message)) = ours.remove(&place.id) else { continue };
+            Entry::ours(place, status, message)
+        } else {
+            Entry::theirs(place, row.try_get(4)?)
+        };
+        entries.insert(row.try_get(0)?, entry);
+    }
+    Ok(entries)
 }
 
 pub(super) async fn mark_read(db: &Session, line: &str, with: &str) -> Result<bool, Fault> {

@@ -607,7 +607,7 @@ impl Engine for Postgres {
         of: ConversationFilter,
         after: Option<ConversationPlace>,
         max: u32,
-    ) -> Result<Vec<ConversationRow>> {
+    ) -> Result<Vec<(ConversationRow, Option<Entry>)>> {
         self.sessions
             .run((line, after), move |db, (line, after)| {
                 Box::pin(conversations::list(db, line, of, after.as_ref(), max))

@@ -670,9 +670,15 @@ impl Engine for Sqlite {
         of: ConversationFilter,
         after: Option<ConversationPlace>,
         max: u32,
-    ) -> Result<Vec<ConversationRow>> {
+    ) -> Result<Vec<(ConversationRow, Option<Entry>)>> {
         let line = line.to_owned();
-        self.look(move |db| conversations::list(db, &line, of, after.as_ref(), max)).await
+        self.look(move |db| {
+            let rows = conversations::list(db, &line, of, after.as_ref(), max)?;
+            let last =
+                |row: ConversationRow| conversation(db, &line, &row.name, None, 1).map(|mut last| (row, last.pop()));
+            rows.into_iter().map(last).collect()
+        })
+        .await
     }
 
     async fn mark_read(&self, line: &str, with: &str) -> Result<bool> {

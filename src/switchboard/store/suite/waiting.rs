@@ -49,6 +49,13 @@ async fn listed(store: &dyn Engine, of: ConversationFilter, page: u32) -> Vec<Co
     let (mut all, mut after) = (Vec::<ConversationRow>::new(), None);
     loop {
         let rows = store.conversations("desk", of, after.take(), page).await.unwrap();
+        let rows: Vec<_> = rows
+            .into_iter()
+            .map(|(row, entry)| {
+                assert!(entry.is_some());
+                row
+            })
+            .collect();
         let Some(last) = rows.last() else { return all };
         let at = if of == ConversationFilter::Waiting { last.waiting.unwrap() } else { last.last };
         after = Some(ConversationPlace { at, name: last.name.clone() });
@@ -162,7 +169,7 @@ pub(super) async fn late_acceptance_answers_what_was_there_before(store: &dyn En
     let person = &people()[0];
     let of = async || {
         let rows = store.conversations("desk", ConversationFilter::Waiting, None, 9).await.unwrap();
-        rows.first().and_then(|row| row.waiting)
+        rows.first().and_then(|(row, _)| row.waiting)
     };
     store.store_events(vec![inbound(1, person)], None, at(10)).await.unwrap();
     let message = Message::text(person.clone(), "Ours").purpose(Purpose::Reply).key("k-1");
