@@ -1,6 +1,7 @@
 //! What the switchboard's calls cost in a store that has grown: most messages settled, a tenth waiting for their account, as
 //! many events acknowledged. No floor: the same call in a small store is what it is compared with. `claim` is from the
-//! end of `send` until the channel has the message, `waiting` lists what is queued, and `purge` is one transaction of
+//! end of `send` until the channel has the message, `waiting` lists what is queued, `tagged` what is queued
+//! under a tag, and `purge` is one transaction of
 //! 200 messages and 200 events. A tenth as many persons as messages wrote, of whom half wait for an answer: `persons` is the
 //! first page of the longest-waiting of them, with their last messages.
 //!
@@ -9,7 +10,7 @@
 use std::time::{Duration, Instant};
 
 use civic_messaging::rate::Rate;
-use civic_messaging::switchboard::{ConversationFilter, Line, State, Store, Switchboard};
+use civic_messaging::switchboard::{ConversationFilter, Line, MessageFilter, State, Store, Switchboard};
 use civic_messaging::{Address, Message, Mock, Purpose};
 use sha2::{Digest, Sha256};
 use tokio::runtime::Runtime;
@@ -18,7 +19,7 @@ use tokio::sync::oneshot;
 use crate::cycle::Takes;
 
 const COLUMNS: &str =
-    "(line, key, recipient, body, digest, priority, lane, state, head, due, queued, settled, attempts, reason)";
+    "(line, key, recipient, body, digest, priority, lane, state, head, due, queued, settled, attempts, reason, tag)";
 
 /// A message of each number: nine of ten are settled, and each person has ten.
 fn rows(schema: &str, numbers: &str, rows: u64) -> String {
@@ -28,7 +29,7 @@ fn rows(schema: &str, numbers: &str, rows: u64) -> String {
          INSERT INTO {schema}message {COLUMNS}
          SELECT 'bulk', 'k' || n, '+4477009' || substr('00000' || (n / 10) % 100000, -5), '{TEXT}', '{digest}', 2, 'bulk/phone',
                 CASE WHEN n % 10 = 0 THEN 'queued' ELSE 'accepted' END, n % 10 = 0, CASE WHEN n % 10 = 0 THEN 1 END, n,
-                CASE WHEN n % 10 = 0 THEN NULL ELSE n END, 0, 'reason'
+                CASE WHEN n % 10 = 0 THEN NULL ELSE n END, 0, 'reason', 'tax'
          FROM numbers WHERE n <= {rows}"
     )
 }
@@ -48,8 +49,8 @@ pub(crate) fn measure(runtime: &Runtime) {
     let rows = std::env::var("CIVIC_ROWS").ok().and_then(|rows| rows.parse().ok()).unwrap_or(10_000);
     println!("\nmilliseconds a call, with {rows} messages and as many events");
     println!(
-        "{:<12}{:>10}{:>10}{:>10}{:>10}{:>14}{:>10}{:>10}{:>10}{:>10}{:>10}",
-        "", "open", "send", "claim", "next", "conversation", "persons", "list", "waiting", "stats", "purge"
+        "{:<12}{:>10}{:>10}{:>10}{:>10}{:>14}{:>10}{:>10}{:>10}{:>10}{:>10}{:>10}",
+        "", "open", "send", "claim", "next", "conversation", "persons", "list", "tagged", "waiting", "stats", "purge"
     );
     runtime.block_on(sqlite(rows));
     #[cfg(feature = "postgres")]
@@ -137,13 +138,17 @@ async fn calls(name: &str, url: &str) {
         event.expect("it works").expect("there is one").ack().await.expect("it works");
     }
     let (mut conversation, mut persons, mut list) = (Vec::new(), Vec::new(), Vec::new());
-    let (mut waiting, mut stats) = (Vec::new(), Vec::new());
+    let (mut tagged, mut waiting, mut stats) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..20 {
         conversation.push(timed(board.conversation("bulk", &to, None, 50)).await.0);
         let (took, page) = timed(board.conversations("bulk", ConversationFilter::Waiting, None, 50)).await;
         assert_eq!(page.expect("it works").len(), 50);
         persons.push(took);
         list.push(timed(board.messages("bulk", State::Accepted, None, 50)).await.0);
+        let of_tag = MessageFilter::from(State::Queued).tag("tax");
+        let (took, queued) = timed(board.messages("bulk", of_tag, None, 50)).await;
+        assert_eq!(queued.expect("it works").len(), 50);
+        tagged.push(took);
         let (took, queued) = timed(board.messages("bulk", State::Queued, None, 50)).await;
         assert_eq!(queued.expect("it works").len(), 50);
         waiting.push(took);
@@ -165,6 +170,7 @@ async fn calls(name: &str, url: &str) {
         (median(conversation), 14),
         (median(persons), 10),
         (median(list), 10),
+        (median(tagged), 10),
         (median(waiting), 10),
         (median(stats), 10),
         (purge, 10),

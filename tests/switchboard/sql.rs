@@ -178,14 +178,18 @@ async fn sql_and_rust_messages_are_stored_alike() {
         Message::new(person(2), Choice::buttons("Keep it?").option("keep", "Keep")).allow(Degradation::ChoiceToText),
         Message::text(person(2), "Hello").not_after(until).on_unknown(OnUnknown::Resend),
     ];
-    let columns = "SELECT line, recipient, priority, state, due = queued, conversation FROM civic_messaging.message
+    let columns =
+        "SELECT line, recipient, priority, state, due = queued, conversation, tag FROM civic_messaging.message
          WHERE id = $1";
     let read = async |id: i64| {
         let row = db.query_one(columns, &[&id]).await.unwrap();
         let (line, recipient, state): (String, String, String) = (row.get(0), row.get(1), row.get(3));
-        (line, recipient, row.get::<_, i16>(2), state, row.get::<_, bool>(4), row.get::<_, i64>(5))
+        let tag: Option<String> = row.get(6);
+        (line, recipient, row.get::<_, i16>(2), state, row.get::<_, bool>(4), row.get::<_, i64>(5), tag)
     };
-    for (n, message) in messages.into_iter().enumerate() {
+    // The index has a limit: a longer tag is replaced by its digest.
+    let long = Message::text(person(3), "Hello").tag("t".repeat(3000));
+    for (n, message) in messages.into_iter().chain([long]).enumerate() {
         let (ours, theirs) = (message.clone().key(format!("a-{n}")), message.key(format!("b-{n}")));
         let json = |message: &Message| serde_json::to_string(message).unwrap();
         let id = board.send("wa", ours.clone()).await.unwrap();
