@@ -13,7 +13,8 @@ use crate::model::message::{Location, MediaKind, MediaRef, Money, Price};
 use crate::webhook::Verified;
 
 lenient! {
-    /// A status or an inbound message. The fields of WhatsApp's content are those of the Messages API 1.17.0.
+    /// A status or an inbound message. The fields of WhatsApp's location and reaction are UNVERIFIED: no page with them was
+    /// read.
     struct Callback<'a> {
         channel: Text<'a>,
         message_uuid: Text<'a>,
