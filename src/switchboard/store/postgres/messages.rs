@@ -43,7 +43,8 @@ const SETTLED: &str = list!("phase = ($2::text[])[1] AND settled IS NOT NULL AND
 const TAGGED_OPEN: &str = list!("tag = $5 AND settled IS NULL AND state = ANY ($2::text[]) AND id > $3", "id");
 const TAGGED_SETTLED: &str = list!("tag = $5 AND phase = ($2::text[])[1] AND settled IS NOT NULL AND id > $3", "id");
 /// Those of a time are sorted.
-const OF_TIME: &str = list!("state = ANY ($2::text[]) AND id + 0 > $3", "id + 0");
+const OF_TIME: &str =
+    list!("queued + 0 >= $6 AND queued + 0 < $7 AND state = ANY ($2::text[]) AND id + 0 > $3", "id + 0");
 /// Those of a person are sorted.
 const OF_PERSON: &str = list!(
     "conversation = ANY (SELECT hashtextextended($1 || chr(10) || person, 0) FROM unnest($8::text[]) AS person)

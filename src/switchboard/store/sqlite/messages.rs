@@ -46,7 +46,7 @@ const TAGGED_SETTLED: &str = list!(
 );
 /// Those of a time are sorted.
 const OF_TIME: &str = list!(
-    "INDEXED BY message_queued WHERE line = ?1 AND queued >= ?6 AND queued < ?7 AND +id > ?3
+    "INDEXED BY message_queued WHERE line = ?1 AND queued + 0 >= ?6 AND queued + 0 < ?7 AND +id > ?3
        AND instr(?2, ',' || state || ',')",
     "+id"
 );
@@ -204,7 +204,7 @@ mod tests {
             (tag, "INDEX message_tag_settled (line=? AND tag=? AND state=? AND id>?)", false),
             (
                 all.clone().since(Timestamp::from_millis(1)),
-                "INDEX message_queued (line=? AND queued>? AND queued<?)",
+                "INDEX message_queued (line=? AND <expr>>? AND <expr><?)",
                 true,
             ),
             (all.person(person), "INDEX message_person (line=? AND recipient=?", true),
