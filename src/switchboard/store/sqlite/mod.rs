@@ -842,6 +842,26 @@ fn history(db: &Connection, id: i64) -> rusqlite::Result<Vec<SendAttempt>> {
     db.prepare_cached(of)?.query_map((id,), read)?.collect()
 }
 
+/// The places of a conversation's entries, over every address of the person.
+const CONVERSATION: &str = "WITH now (person) AS (
+         SELECT coalesce((SELECT current FROM link WHERE line = ?1 AND previous = ?2), ?2)),
+     who (person) AS (
+         SELECT person FROM now
+         UNION SELECT previous FROM link WHERE line = ?1 AND current = (SELECT person FROM now))
+     SELECT at, ours, id FROM (
+         SELECT * FROM (
+             SELECT queued AS at, 1 AS ours, id FROM message
+             WHERE line = ?1 AND recipient IN (SELECT person FROM who)
+               AND (?3 IS NULL OR (queued, 1, id) < (?3, ?4, ?5))
+             ORDER BY queued DESC, id DESC LIMIT ?6)
+         UNION ALL
+         SELECT * FROM (
+             SELECT taken_in AS at, 0 AS ours, id FROM event
+             WHERE line = ?1 AND person IN (SELECT person FROM who)
+               AND (?3 IS NULL OR (taken_in, 0, id) < (?3, ?4, ?5))
+             ORDER BY taken_in DESC, id DESC LIMIT ?6))
+     ORDER BY at DESC, ours DESC, id DESC LIMIT ?6";
+
 fn conversation(
     db: &Connection,
     line: &str,
@@ -849,26 +869,7 @@ fn conversation(
     before: Option<Place>,
     max: u32,
 ) -> rusqlite::Result<Vec<Entry>> {
-    let mut places = db.prepare_cached(
-        "WITH now (person) AS (
-             SELECT coalesce((SELECT current FROM link WHERE line = ?1 AND previous = ?2), ?2)),
-         who (person) AS (
-             SELECT person FROM now
-             UNION SELECT previous FROM link WHERE line = ?1 AND current = (SELECT person FROM now))
-         SELECT at, ours, id FROM (
-             SELECT * FROM (
-                 SELECT queued AS at, 1 AS ours, id FROM message
-                 WHERE line = ?1 AND recipient IN (SELECT person FROM who)
-                   AND (?3 IS NULL OR (queued, 1, id) < (?3, ?4, ?5))
-                 ORDER BY queued DESC, id DESC LIMIT ?6)
-             UNION ALL
-             SELECT * FROM (
-                 SELECT taken_in AS at, 0 AS ours, id FROM event
-                 WHERE line = ?1 AND person IN (SELECT person FROM who)
-                   AND (?3 IS NULL OR (taken_in, 0, id) < (?3, ?4, ?5))
-                 ORDER BY taken_in DESC, id DESC LIMIT ?6))
-         ORDER BY at DESC, ours DESC, id DESC LIMIT ?6",
-    )?;
+    let mut places = db.prepare_cached(CONVERSATION)?;
     let from = (before.map(|place| place.at), before.map(|place| place.ours), before.map(|place| place.id));
     let read = |row: &Row<'_>| Ok(Place { at: row.get(0)?, ours: row.get(1)?, id: row.get(2)? });
     let places = places.query_map(params![line, with, from.0, from.1, from.2, max], read)?;
@@ -937,6 +938,19 @@ mod tests {
             fallback: None,
             now,
         }
+    }
+
+    #[test]
+    fn conversation_reads_no_more_than_its_person() {
+        let db = Connection::open_in_memory().unwrap();
+        db.execute_batch(include_str!("schema.sql")).unwrap();
+        let mut plan = db.prepare(&format!("EXPLAIN QUERY PLAN {CONVERSATION}")).unwrap();
+        let steps = plan.query_map(params!["desk", "p", 1, 1, 1, 9], |row| row.get::<_, String>(3)).unwrap();
+        let steps: Vec<_> =
+            steps.map(Result::unwrap).filter(|step| step.contains(" message") || step.contains(" event")).collect();
+        let uses = |index: &str| steps.iter().any(|step| step.contains(index));
+        assert!(uses("INDEX message_person (line=? AND recipient=?"), "{steps:?}");
+        assert!(uses("INDEX event_person (line=? AND person=?"), "{steps:?}");
     }
 
     #[test]
