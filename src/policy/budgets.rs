@@ -1,5 +1,10 @@
 //! Budgets: caps on what may be sent in a period.
 
+#![cfg_attr(
+    not(any(feature = "postgres", feature = "sqlite-system")),
+    allow(dead_code, reason = "the switchboard enforces them")
+)]
+
 use serde::{Deserialize, Serialize};
 
 use super::{BillingPeriod, Reason};
@@ -12,7 +17,7 @@ use crate::settings::Settings;
 /// A cap on what may be sent in a period: in messages, in SMS segments, or in money.
 ///
 /// A switchboard enforces it, exactly, over restarts and over several processes: see
-/// [`Builder::budget`](crate::switchboard::Builder::budget). It covers every line, medium, tag and purpose, unless it is
+/// `switchboard::Builder::budget`. It covers every line, medium, tag and purpose, unless it is
 /// limited. A message that several budgets cover needs room in each.
 ///
 /// ```

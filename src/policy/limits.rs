@@ -1,5 +1,10 @@
 //! Limits on unprompted messages: to one person, and to adjacent numbers.
 
+#![cfg_attr(
+    not(any(feature = "postgres", feature = "sqlite-system")),
+    allow(dead_code, reason = "the switchboard enforces them")
+)]
+
 use std::time::Duration;
 
 use serde::Deserialize;

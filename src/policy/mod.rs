@@ -28,6 +28,7 @@ pub mod limits;
 mod period;
 pub mod rules;
 pub mod tariffs;
+#[cfg(any(feature = "postgres", feature = "sqlite-system"))]
 pub(crate) mod windows;
 
 pub use self::period::BillingPeriod;

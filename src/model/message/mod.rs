@@ -192,6 +192,7 @@ impl Message {
     }
 
     /// Returns `true` if an option of a gateway is set to `true`.
+    #[cfg(any(feature = "postgres", feature = "sqlite-system"))]
     pub(crate) fn has_option(&self, gateway: &str, option: &str) -> bool {
         self.options.0.get(gateway).and_then(|options| options.get(option)).and_then(Value::as_bool).unwrap_or(false)
     }
