@@ -40,7 +40,7 @@ impl Builder {
     /// on a store. After a restore from a backup, sends since the backup are not counted.
     ///
     /// A message beyond the cap is refused when it is due, with the rule `budget`, or waits for the next period:
-    /// [`AtCap`](crate::policy::budgets::AtCap).
+    /// [`AtCap`].
     #[must_use]
     pub fn budget(mut self, budget: Budget) -> Self {
         self.budgets.push(budget);

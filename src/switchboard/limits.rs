@@ -43,7 +43,7 @@ impl Builder {
     /// | Messenger | an action of the person within 24 hours; within 7 days with the option `human_agent` | |
     /// | X | a message of the person, at any time | |
     ///
-    /// Templates and [`Content::Native`](crate::message::Content::Native) are not affected, nor are messages to a
+    /// Templates and [`Content::Native`](crate::Content::Native) are not affected, nor are messages to a
     /// conversation. Each account has its own window with a person, who is everybody whose addresses are linked. It is
     /// read from the store in the transaction that records the start of a send, by the gateway's times. Where the gateway
     /// rejected a message with [`ErrorKind::OutsideWindow`](crate::ErrorKind::OutsideWindow), the window is closed until
